@@ -1,0 +1,344 @@
+//! THE option table: every option there is, with its name, type, range, default and prose.
+//!
+//! An option exists only as a row here. [`Config::set`] checks text against the row, `docs/CONFIGURATION.md` is
+//! generated from the rows, and the reference system's own option names are accepted as aliases (with a factor where
+//! it counted in another unit).
+
+use std::fmt::Write as _;
+
+use crate::error::{Code, Error, Result, nearest};
+
+/// What values an option takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// A whole number within these bounds, both included.
+    Integer {
+        /// The smallest.
+        min: u64,
+        /// The largest.
+        max: u64,
+        /// What is counted.
+        unit: &'static str,
+    },
+    /// A number within these bounds, both included.
+    Ratio {
+        /// The smallest.
+        min: f64,
+        /// The largest.
+        max: f64,
+    },
+    /// `true` or `false` (also `1`, `0`, `on`, `off`, `yes`, `no`).
+    Switch,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Any text.
+    Text,
+}
+
+/// A name under which the reference system knew an option, and how many of our units one of its units is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Alias {
+    /// The reference's name.
+    pub name: &'static str,
+    /// Its value times this is ours.
+    pub factor: u64,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OptionRow {
+    /// `room.option`.
+    pub name: &'static str,
+    /// Type and range.
+    pub kind: Kind,
+    /// The default, spelled as it would be set.
+    pub default: &'static str,
+    /// The reference's names.
+    pub aliases: &'static [Alias],
+    /// What it does.
+    pub prose: &'static str,
+}
+
+macro_rules! options {
+    ($($field:ident: $type:ty, $name:literal, $kind:expr, $default:literal,
+       [$($alias:literal $(* $factor:literal)?),*], $prose:literal;)*) => {
+        /// The whole table, in the order of the documentation.
+        pub const OPTIONS: &[OptionRow] = &[$(OptionRow {
+            name: $name,
+            kind: $kind,
+            default: $default,
+            aliases: &[$(Alias { name: $alias, factor: 1 $(* $factor)? }),*],
+            prose: $prose,
+        }),*];
+
+        /// The settings of a library. Starts with the defaults; [`set`](Config::set) changes one option.
+        ///
+        /// A plain value: clone it, keep it, open several libraries with it.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Config {
+            $(pub(crate) $field: $type,)*
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                const PROOF: &str = "every default lies in its own range: tests::defaults_are_in_range";
+                let mut rows = OPTIONS.iter();
+                Config { $($field: {
+                    let row = rows.next().expect("one row a field: both come from one macro repetition");
+                    <$type>::read(row, row.default, 1).expect(PROOF)
+                },)* }
+            }
+        }
+
+        impl Config {
+            fn assign(&mut self, row: &OptionRow, value: &str, factor: u64) -> Result<()> {
+                match row.name {
+                    $($name => self.$field = <$type>::read(row, value, factor)?,)*
+                    _ => return Err(unknown(row.name)),
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+const HOURS: Kind = Kind::Integer { min: 0, max: 315_360_000, unit: "s" };
+const ENTRIES: Kind = Kind::Integer { min: 0, max: 100_000_000, unit: "entries" };
+
+options! {
+    cache_execution_enabled: bool, "cache.execution.enabled", Kind::Switch, "true", ["enable_result_cache"],
+        "Whether results are cached at all. Off, every run runs, whatever the skill or the call asks for.";
+    cache_execution_max_entries: u64, "cache.execution.max_entries", ENTRIES, "1000", ["max_execution_cache_size"],
+        "How many results are kept in memory; the least recently used one leaves first. 0 keeps none.";
+    cache_execution_ttl_s: u64, "cache.execution.ttl_s", HOURS, "86400", ["execution_cache_ttl_hours" * 3600],
+        "How long a result may be handed out, unless the skill or the call says otherwise. 0 keeps none.";
+    cache_prepared_enabled: bool, "cache.prepared.enabled", Kind::Switch, "true", ["enable_compilation_cache"],
+        "Whether parsed skills (slots, determinism, the interpreter's verdict) are kept in memory.";
+    cache_prepared_max_entries: u64, "cache.prepared.max_entries", ENTRIES, "500", [],
+        "How many parsed skills are kept in memory.";
+    cache_prepared_ttl_s: u64, "cache.prepared.ttl_s", HOURS, "172800", [],
+        "How long a parsed skill is kept.";
+    cache_metadata_max_entries: u64, "cache.metadata.max_entries", ENTRIES, "500", ["max_metadata_cache_size"],
+        "How many skill records are kept in memory. A record is checked against the database before each use.";
+    cache_metadata_ttl_s: u64, "cache.metadata.ttl_s", HOURS, "259200", ["metadata_cache_ttl_hours" * 3600],
+        "How long a skill record is kept.";
+    cache_alert_threshold: f64, "cache.alert_threshold", Kind::Ratio { min: 0.0, max: 1.0 }, "0.85", ["cache_utilization_threshold"],
+        "The share of its entries at which a cache raises the event `cache_utilization`, once per crossing.";
+    pool_size: u64, "pool.size", Kind::Integer { min: 1, max: 1000, unit: "connections" }, "10", ["pool_size"],
+        "How many database connections are kept. They are opened when first needed. `:memory:` always has one.";
+    pool_max_overflow: u64, "pool.max_overflow", Kind::Integer { min: 0, max: 1000, unit: "connections" }, "20", ["max_overflow"],
+        "How many connections may be opened beyond `pool.size` when all are in use.";
+    pool_timeout_ms: u64, "pool.timeout_ms", Kind::Integer { min: 1, max: 3_600_000, unit: "ms" }, "30000", ["pool_timeout" * 1000],
+        "How long a call waits for a connection, and for another process's write, before it fails.";
+    pool_recycle_s: u64, "pool.recycle_s", Kind::Integer { min: 1, max: 315_360_000, unit: "s" }, "3600", ["pool_recycle"],
+        "The age at which an idle connection is replaced. Does not apply to `:memory:`.";
+    sandbox_mode: String, "sandbox.mode", Kind::Choice(&["best_effort", "strict"]), "best_effort", [],
+        "`strict` refuses to open unless every guarantee can be had on this machine, and names what is missing. \
+         `best_effort` runs with what there is; every result says at which level it ran.";
+    sandbox_start: String, "sandbox.start", Kind::Choice(&["cold"]), "cold", [],
+        "How a run gets its interpreter. `cold` starts a fresh one for every run.";
+    sandbox_timeout_ms: u64, "sandbox.timeout_ms", Kind::Integer { min: 1, max: 86_400_000, unit: "ms" }, "30000", ["execution_timeout" * 1000],
+        "Wall-clock time of one run, from the start of its interpreter.";
+    sandbox_max_cpu_s: u64, "sandbox.max_cpu_s", Kind::Integer { min: 1, max: 86_400, unit: "s" }, "10", [],
+        "Processor time of one run. Ends as `timeout`.";
+    sandbox_max_memory_mb: u64, "sandbox.max_memory_mb", Kind::Integer { min: 32, max: 1_048_576, unit: "MiB" }, "128", ["max_memory"],
+        "Address space of one run, interpreter included (it needs about 20 MiB), per process.";
+    sandbox_max_file_mb: u64, "sandbox.max_file_mb", Kind::Integer { min: 0, max: 1_048_576, unit: "MiB" }, "64", [],
+        "Size of the largest file a run may write. Its private folder is removed afterwards.";
+    sandbox_max_open_files: u64, "sandbox.max_open_files", Kind::Integer { min: 16, max: 65_536, unit: "descriptors" }, "64", [],
+        "How many descriptors a run may have open.";
+    sandbox_max_output_kb: u64, "sandbox.max_output_kb", Kind::Integer { min: 0, max: 1_048_576, unit: "KiB" }, "1024", [],
+        "How much of stdout, and of stderr, is kept. The rest is dropped and flagged; the run goes on.";
+    sandbox_max_answer_kb: u64, "sandbox.max_answer_kb", Kind::Integer { min: 1, max: 1_048_576, unit: "KiB" }, "8192", [],
+        "The largest answer, as JSON text. A larger one ends as `output_limit`.";
+    python_executable: String, "python.executable", Kind::Text, "python3", [],
+        "The interpreter: a path, or a name looked up in PATH. It may be a shim; the real executable is asked for once.";
+    python_site_packages: String, "python.site_packages", Kind::Text, "off", [],
+        "`off`: skills see the standard library alone. `on`: also the interpreter's own site-packages. Anything else is \
+         an absolute path that is added to `sys.path`.";
+    memory_enabled: bool, "memory.enabled", Kind::Switch, "true", ["enable_memory_monitoring"],
+        "Whether statistics read this process's memory figures.";
+    monitor_enabled: bool, "monitor.enabled", Kind::Switch, "true", [],
+        "Whether latencies are measured and events are recorded. Counters always are.";
+    monitor_event_capacity: u64, "monitor.event_capacity", Kind::Integer { min: 1, max: 1_000_000, unit: "events" }, "1024", [],
+        "How many events wait to be read; when full, the oldest is dropped and counted.";
+    task_workers: u64, "task.workers", Kind::Integer { min: 1, max: 1024, unit: "threads" }, "4", [],
+        "How many submitted tasks run at the same time. Threads are started when first needed.";
+    task_queue: u64, "task.queue", Kind::Integer { min: 1, max: 1_000_000, unit: "tasks" }, "1024", [],
+        "How many submitted tasks may wait; one more is refused with `SKC_E_BUSY`.";
+}
+
+impl Config {
+    /// Sets one option from text.
+    ///
+    /// Fails with [`Code::Invalid`]: an unknown option (with the nearest known one as suggestion), or a value out of
+    /// its range (which the message states). The configuration is unchanged then.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        let found = OPTIONS.iter().find_map(|row| {
+            let alias = || row.aliases.iter().find(|alias| alias.name == key).map(|alias| alias.factor);
+            (row.name == key).then_some(1).or_else(alias).map(|factor| (row, factor))
+        });
+        let (row, factor) = found.ok_or_else(|| unknown(key))?;
+        self.assign(row, value, factor)
+    }
+}
+
+fn unknown(key: &str) -> Error {
+    let names = OPTIONS.iter().flat_map(|row| std::iter::once(row.name).chain(row.aliases.iter().map(|a| a.name)));
+    let meant = nearest(key, names);
+    let hint = meant
+        .map_or_else(|| "; docs/CONFIGURATION.md lists them".to_owned(), |name| format!("; did you mean `{name}`?"));
+    Error::invalid(format!("unknown option `{key}`{hint}")).path(key).suggestion(meant)
+}
+
+trait Setting: Sized {
+    /// Reads a value of this row from text, multiplied by an alias's factor.
+    fn read(row: &OptionRow, text: &str, factor: u64) -> Result<Self>;
+}
+
+fn refuse(row: &OptionRow, text: &str) -> Error {
+    Error::new(Code::Invalid, format!("option `{}` cannot be `{text}`: it takes {}", row.name, row.kind.range()))
+        .path(row.name)
+        .rule("range")
+}
+
+impl Setting for u64 {
+    fn read(row: &OptionRow, text: &str, factor: u64) -> Result<Self> {
+        let Kind::Integer { min, max, .. } = row.kind else { return Err(refuse(row, text)) };
+        let whole = text.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+        // The reference's hours and seconds may be fractions; ours are whole after the factor.
+        let fraction = || {
+            let scaled = text.trim().parse::<f64>().ok()? * factor as f64;
+            (scaled >= 0.0 && scaled < 9e15 && scaled.fract() == 0.0).then_some(scaled as u64)
+        };
+        whole.or_else(fraction).filter(|number| (min..=max).contains(number)).ok_or_else(|| refuse(row, text))
+    }
+}
+
+impl Setting for f64 {
+    fn read(row: &OptionRow, text: &str, _factor: u64) -> Result<Self> {
+        let Kind::Ratio { min, max } = row.kind else { return Err(refuse(row, text)) };
+        let number = text.trim().parse::<f64>().ok();
+        number.filter(|number| (min..=max).contains(number)).ok_or_else(|| refuse(row, text))
+    }
+}
+
+impl Setting for bool {
+    fn read(row: &OptionRow, text: &str, _factor: u64) -> Result<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "1" | "on" | "yes" => Ok(true),
+            "false" | "0" | "off" | "no" => Ok(false),
+            _ => Err(refuse(row, text)),
+        }
+    }
+}
+
+impl Setting for String {
+    fn read(row: &OptionRow, text: &str, _factor: u64) -> Result<Self> {
+        match row.kind {
+            Kind::Choice(words) if !words.contains(&text) => Err(refuse(row, text)),
+            _ if text.contains('\0') => Err(refuse(row, &text.replace('\0', "\\0"))),
+            _ => Ok(text.to_owned()),
+        }
+    }
+}
+
+impl Kind {
+    fn range(self) -> String {
+        match self {
+            Kind::Integer { min, max, unit } => format!("a whole number from {min} to {max} ({unit})"),
+            Kind::Ratio { min, max } => format!("a number from {min} to {max}"),
+            Kind::Switch => "true or false".to_owned(),
+            Kind::Choice(words) => format!("one of: {}", words.join(", ")),
+            Kind::Text => "text without NUL".to_owned(),
+        }
+    }
+}
+
+/// The text of `docs/CONFIGURATION.md`.
+pub fn documentation() -> String {
+    let mut page = String::from(
+        "# Configuration\n\nGenerated from the option table in `src/config.rs` by `make header`; do not edit.\n\n\
+         Options are text, set by `skc_config_set`, the mapping given to `skillcache.open`, or `Config::set`. An unknown \
+         name or a value out of range is refused with `SKC_E_INVALID`, and the message says what would be right.\n\
+         An alias is the reference system's own name; where it counts in another unit, the factor is given.\n",
+    );
+    for row in OPTIONS {
+        let _ = write!(
+            page,
+            "\n## `{}`\n\n{}\n\n* Takes {}.\n* Default: `{}`.\n",
+            row.name,
+            row.prose,
+            row.kind.range(),
+            row.default
+        );
+        for alias in row.aliases {
+            let times = if alias.factor == 1 { String::new() } else { format!(" (times {})", alias.factor) };
+            let _ = writeln!(page, "* Alias: `{}`{times}.", alias.name);
+        }
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_in_range() {
+        let config = Config::default();
+        assert_eq!(config.cache_execution_max_entries, 1000);
+        assert_eq!(config.sandbox_mode, "best_effort");
+        for row in OPTIONS {
+            let mut again = Config::default();
+            again.set(row.name, row.default).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(again, config, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn names_and_aliases_are_unique() {
+        let mut names: Vec<_> =
+            OPTIONS.iter().flat_map(|row| row.aliases.iter().map(|a| a.name).chain([row.name])).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn aliases_count_in_their_own_unit() {
+        let mut config = Config::default();
+        config.set("execution_cache_ttl_hours", "2").expect("alias");
+        config.set("execution_timeout", "1.5").expect("alias with a fraction");
+        assert_eq!((config.cache_execution_ttl_s, config.sandbox_timeout_ms), (7200, 1500));
+    }
+
+    #[test]
+    fn an_unknown_name_says_what_was_meant() {
+        let error = Config::default().set("sandbox.timeout", "1").expect_err("unknown");
+        assert_eq!(error.code(), Code::Invalid);
+        assert_eq!(error.details().suggestion.as_deref(), Some("sandbox.timeout_ms"));
+    }
+
+    #[test]
+    fn a_bad_value_states_the_range_and_changes_nothing() {
+        let mut config = Config::default();
+        for (key, value) in [
+            ("sandbox.timeout_ms", "0"),
+            ("sandbox.timeout_ms", "-1"),
+            ("sandbox.timeout_ms", "soon"),
+            ("pool.size", "1.5"),
+            ("cache.alert_threshold", "1.01"),
+            ("cache.alert_threshold", "NaN"),
+            ("memory.enabled", "perhaps"),
+            ("sandbox.mode", "Strict"),
+            ("sandbox.start", "warm"),
+            ("python.executable", "a\0b"),
+        ] {
+            let error = config.set(key, value).expect_err(value);
+            assert!(error.message().contains("it takes"), "{error}");
+        }
+        assert_eq!(config, Config::default());
+    }
+}

@@ -1,0 +1,495 @@
+//! Where run-time data is bound in a skill.
+//!
+//! A skill's inputs are the names `inputs`, `context` and `parameters`. The *slot* of a name is the first module-level
+//! `NAME = {...}` or `NAME: T = {...}` before any use of it; its dict is the default when the caller passes none.
+//! Everything else that assigns the name is the skill's own. Where there is no slot, the binding stands after the
+//! module docstring and the `from __future__` lines.
+//!
+//! "Use" follows Python's scopes: code at module level, class bodies, decorators and parameter defaults run where they
+//! stand; the bodies of functions and lambdas run later and are no use of the name yet, and what a comprehension or a
+//! parameter binds is another name.
+//!
+//! A slot is filled in one of two ways, with equal outcomes. [`Template::inject`] writes literals: a script that stands
+//! alone. [`Template::prepare`] writes a marker, a string constant that the child replaces in the compiled code by the
+//! data it received, so that prepared code does not depend on data. Both keep every byte outside the slots and every
+//! line number: a dict of several lines is replaced by as many lines.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
+use ruff_python_ast::{Comprehension, Expr, ExprContext, Stmt};
+use ruff_source_file::LineIndex;
+use ruff_text_size::{Ranged, TextRange, TextSize};
+
+use super::{line_at, literal};
+use crate::json::Value;
+
+/// The names a skill's data arrives under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Names;
+
+impl Names {
+    /// In the order in which bindings are written.
+    pub const ALL: [&'static str; 3] = ["inputs", "context", "parameters"];
+
+    fn index(name: &str) -> Option<usize> {
+        Names::ALL.iter().position(|known| *known == name)
+    }
+}
+
+/// The data for one name: an object, or nothing passed.
+pub type Binding<'d> = Option<&'d Value>;
+/// The data for the three names.
+pub type Bindings<'d> = [Binding<'d>; 3];
+
+/// The dict that a name's data replaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// The line on which the dict starts, from 1.
+    pub line: u32,
+    range: Range<usize>,
+    line_ends: usize,
+}
+
+/// A module-level assignment that hides the data passed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shadow {
+    /// Which name.
+    pub name: &'static str,
+    /// Where, from 1.
+    pub line: u32,
+}
+
+/// A source with its slots found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    source: String,
+    slots: [Option<Slot>; 3],
+    insertion: Insertion,
+    shadows: Vec<Shadow>,
+}
+
+/// Where a binding without a slot is written so that no line moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Insertion {
+    /// On the line of the last docstring or `__future__` statement, behind it.
+    AfterStatement(usize),
+    /// On the line of the first statement, a simple one, before it.
+    BeforeStatement(usize),
+    /// On a blank line.
+    BlankLine(usize),
+    /// On a comment's line, before the comment.
+    BeforeComment(usize),
+    /// The first line holds a compound statement: nothing can share its line, and the script gains one line.
+    NewLine(usize),
+}
+
+impl Template {
+    pub(super) fn of(source: &str, body: &[Stmt], lines: &LineIndex) -> Self {
+        let mut scan = Scan::default();
+        for statement in body {
+            scan.module_statement(statement);
+        }
+        let slots = scan.slots.map(|slot| slot.map(|range| Slot::new(source, range, lines)));
+        let shadows = scan
+            .stores
+            .iter()
+            .filter(|(name, at)| slots[*name].as_ref().is_none_or(|slot| at.to_usize() > slot.range.end));
+        let shadow = |(name, at): &(usize, TextSize)| Shadow { name: Names::ALL[*name], line: line_at(lines, *at) };
+        Template {
+            shadows: shadows.map(shadow).collect(),
+            insertion: Insertion::find(source, body),
+            source: source.to_owned(),
+            slots,
+        }
+    }
+
+    /// The slots, in the order of [`Names::ALL`].
+    pub fn slots(&self) -> &[Option<Slot>; 3] {
+        &self.slots
+    }
+
+    /// Module-level assignments that hide passed data.
+    pub fn shadows(&self) -> &[Shadow] {
+        &self.shadows
+    }
+
+    /// A script that stands alone: the source with the data written into it as literals.
+    ///
+    /// A name without slot and data is bound to `{}` if the source mentions it. Line numbers stay, except where the
+    /// source begins with a compound statement on its first free line and a name has no slot: that adds one line.
+    pub fn inject(&self, data: Bindings) -> String {
+        let mut edits = Vec::new();
+        let mut inserted = Vec::new();
+        for (index, name) in Names::ALL.into_iter().enumerate() {
+            let mut text = String::new();
+            match (&self.slots[index], data[index]) {
+                (Some(slot), Some(value)) => {
+                    literal(value, &mut text);
+                    text.pop();
+                    text.extend(std::iter::repeat_n('\n', slot.line_ends));
+                    text.push('}');
+                    edits.push((slot.range.clone(), text));
+                }
+                (None, value) if value.is_some() || self.source.contains(name) => {
+                    text.push_str(name);
+                    text.push_str(" = ");
+                    literal(value.unwrap_or(&Value::Object(Vec::new())), &mut text);
+                    inserted.push(text);
+                }
+                _ => {}
+            }
+        }
+        if !inserted.is_empty() {
+            edits.push(self.insertion.edit(&inserted.join("; "), &self.source));
+        }
+        self.edited(edits)
+    }
+
+    /// The code of a run: a marker in every slot that is filled. Data without a slot needs no text: it is bound before
+    /// the code runs.
+    pub fn prepare(&self, filled: [bool; 3]) -> String {
+        let slots = self.slots.iter().enumerate().filter(|(index, _)| filled[*index]);
+        let edits = slots.filter_map(|(index, slot)| {
+            let slot = slot.as_ref()?;
+            let marker = self.marker(index);
+            let text = match slot.line_ends {
+                0 => format!("'{marker}'"),
+                ends => format!("('{marker}'{})", "\n".repeat(ends)),
+            };
+            Some((slot.range.clone(), text))
+        });
+        self.edited(edits.collect())
+    }
+
+    /// The string constant that stands for a name's data in prepared code. It holds the hash of the source, so no
+    /// source can contain its own.
+    pub fn marker(&self, name: usize) -> String {
+        let hash = blake3::hash(self.source.as_bytes()).to_hex();
+        format!("skc-slot-{}-{}", Names::ALL[name], &hash[..32])
+    }
+
+    fn edited(&self, mut edits: Vec<(Range<usize>, String)>) -> String {
+        edits.sort_by_key(|(range, _)| (range.start, range.end));
+        let grown: usize = edits.iter().map(|(_, text)| text.len()).sum();
+        let mut out = String::with_capacity(self.source.len() + grown);
+        let mut copied = 0;
+        for (range, text) in edits {
+            out.push_str(&self.source[copied..range.start]);
+            out.push_str(&text);
+            copied = range.end;
+        }
+        out.push_str(&self.source[copied..]);
+        out
+    }
+}
+
+impl Slot {
+    fn new(source: &str, range: TextRange, lines: &LineIndex) -> Self {
+        let line_ends = lines.line_index(range.end()).get() - lines.line_index(range.start()).get();
+        debug_assert!(source.is_char_boundary(range.start().to_usize()));
+        Slot { line: line_at(lines, range.start()), range: range.start().to_usize()..range.end().to_usize(), line_ends }
+    }
+}
+
+impl Insertion {
+    fn find(source: &str, body: &[Stmt]) -> Self {
+        let leading = body.iter().enumerate().take_while(|(index, statement)| is_leading(*index, statement));
+        if let Some((_, last)) = leading.last() {
+            return Insertion::AfterStatement(last.end().to_usize());
+        }
+        let first = body.first();
+        if let Some(statement) = first.filter(|statement| is_simple(statement)) {
+            return Insertion::BeforeStatement(statement.start().to_usize());
+        }
+        let end = first.map_or(source.len(), |statement| statement.start().to_usize());
+        Insertion::on_free_line(source, end).unwrap_or(Insertion::NewLine(end))
+    }
+
+    /// The first blank line or movable comment before `end`, where only such lines stand. A `#!` line and an encoding
+    /// cookie keep their place.
+    fn on_free_line(source: &str, end: usize) -> Option<Self> {
+        let mut at = source.len() - source.trim_start_matches('\u{feff}').len();
+        for (index, line) in source.get(at..end)?.split_inclusive(['\n', '\r']).enumerate() {
+            let content = line.trim_start_matches([' ', '\t', '\x0c']);
+            let start = at;
+            at += line.len();
+            let pinned = index < 2 && (content.starts_with("#!") || super::cookie(content).is_some());
+            if content.starts_with('#') && !pinned {
+                return Some(Insertion::BeforeComment(start));
+            }
+            // The empty rest between `\r` and `\n` is no line of its own, nor is text without a line end.
+            let is_lf_of_crlf = content == "\n" && start > 0 && source.as_bytes()[start - 1] == b'\r';
+            if content.starts_with(['\n', '\r']) && !is_lf_of_crlf {
+                return Some(Insertion::BlankLine(start));
+            }
+        }
+        None
+    }
+
+    fn edit(self, bindings: &str, source: &str) -> (Range<usize>, String) {
+        let (at, text) = match self {
+            Insertion::AfterStatement(at) => (at, format!("; {bindings}")),
+            Insertion::BeforeStatement(at) => (at, format!("{bindings}; ")),
+            Insertion::BlankLine(at) => (at, bindings.to_owned()),
+            Insertion::BeforeComment(at) => (at, format!("{bindings}  ")),
+            Insertion::NewLine(at) => {
+                let line_end = if source.contains("\r\n") { "\r\n" } else { "\n" };
+                (at, format!("{bindings}{line_end}"))
+            }
+        };
+        (at..at, text)
+    }
+}
+
+fn is_leading(index: usize, statement: &Stmt) -> bool {
+    match statement {
+        Stmt::Expr(expression) => index == 0 && expression.value.is_string_literal_expr(),
+        Stmt::ImportFrom(import) => import.module.as_ref().is_some_and(|module| module.as_str() == "__future__"),
+        _ => false,
+    }
+}
+
+fn is_simple(statement: &Stmt) -> bool {
+    !matches!(
+        statement,
+        Stmt::FunctionDef(_)
+            | Stmt::ClassDef(_)
+            | Stmt::For(_)
+            | Stmt::While(_)
+            | Stmt::If(_)
+            | Stmt::With(_)
+            | Stmt::Match(_)
+            | Stmt::Try(_)
+    )
+}
+
+/// One pass over the module in evaluation order.
+#[derive(Default)]
+struct Scan {
+    slots: [Option<TextRange>; 3],
+    used: [bool; 3],
+    /// Assignments of a name at module level that are not its slot.
+    stores: Vec<(usize, TextSize)>,
+    class_depth: usize,
+    /// Names that enclosing comprehensions bind.
+    bound: Vec<HashSet<String>>,
+}
+
+impl Scan {
+    fn module_statement(&mut self, statement: &Stmt) {
+        let Some((name, dict)) = slot_candidate(statement) else { return self.visit_stmt(statement) };
+        // The dict is evaluated before the name is bound, so a use inside it counts.
+        self.visit_expr(dict);
+        if let Stmt::AnnAssign(assignment) = statement {
+            self.visit_expr(&assignment.annotation);
+        }
+        if self.used[name] || self.slots[name].is_some() {
+            self.stores.push((name, statement.start()));
+        } else {
+            self.slots[name] = Some(dict.range());
+        }
+    }
+
+    fn store(&mut self, name: &str, at: TextSize) {
+        if let Some(index) = Names::index(name).filter(|_| self.class_depth == 0) {
+            self.stores.push((index, at));
+        }
+    }
+
+    fn comprehension(&mut self, generators: &[Comprehension], expression: &Expr) {
+        let mut names = TargetNames::default();
+        for generator in generators {
+            names.visit_expr(&generator.target);
+        }
+        self.bound.push(names.0);
+        walk_expr(self, expression);
+        self.bound.pop();
+    }
+}
+
+/// `NAME = {...}` and `NAME: T = {...}` with one of the three names.
+fn slot_candidate(statement: &Stmt) -> Option<(usize, &Expr)> {
+    let (target, value) = match statement {
+        Stmt::Assign(assignment) => match &*assignment.targets {
+            [target] => (target, &*assignment.value),
+            _ => return None,
+        },
+        Stmt::AnnAssign(assignment) => (&*assignment.target, assignment.value.as_deref()?),
+        _ => return None,
+    };
+    let name = Names::index(target.as_name_expr()?.id.as_str())?;
+    value.is_dict_expr().then_some((name, value))
+}
+
+impl<'a> Visitor<'a> for Scan {
+    fn visit_stmt(&mut self, statement: &'a Stmt) {
+        match statement {
+            Stmt::FunctionDef(function) => {
+                self.store(&function.name, function.start());
+                function.decorator_list.iter().for_each(|decorator| self.visit_decorator(decorator));
+                self.visit_parameters(&function.parameters);
+                function.returns.iter().for_each(|annotation| self.visit_annotation(annotation));
+            }
+            Stmt::ClassDef(class) => {
+                self.store(&class.name, class.start());
+                self.class_depth += 1;
+                walk_stmt(self, statement);
+                self.class_depth -= 1;
+            }
+            Stmt::Import(import) => import.names.iter().for_each(|alias| {
+                let bound = alias.asname.as_ref().unwrap_or(&alias.name);
+                self.store(bound.split('.').next().unwrap_or_default(), alias.start());
+            }),
+            Stmt::ImportFrom(import) => import.names.iter().for_each(|alias| {
+                self.store(alias.asname.as_ref().unwrap_or(&alias.name), alias.start());
+            }),
+            Stmt::AugAssign(assignment) => {
+                if let Some(name) = assignment.target.as_name_expr().and_then(|name| Names::index(&name.id)) {
+                    self.used[name] = true;
+                }
+                walk_stmt(self, statement);
+            }
+            _ => walk_stmt(self, statement),
+        }
+    }
+
+    fn visit_expr(&mut self, expression: &'a Expr) {
+        match expression {
+            Expr::Name(name) => {
+                let Some(index) = Names::index(&name.id) else { return };
+                if matches!(name.ctx, ExprContext::Store) {
+                    self.store(&name.id, name.start());
+                } else if !self.bound.iter().any(|names| names.contains(name.id.as_str())) {
+                    self.used[index] = true;
+                }
+            }
+            Expr::Lambda(lambda) => lambda.parameters.iter().for_each(|parameters| self.visit_parameters(parameters)),
+            Expr::ListComp(inner) => self.comprehension(&inner.generators, expression),
+            Expr::SetComp(inner) => self.comprehension(&inner.generators, expression),
+            Expr::DictComp(inner) => self.comprehension(&inner.generators, expression),
+            Expr::Generator(inner) => self.comprehension(&inner.generators, expression),
+            _ => walk_expr(self, expression),
+        }
+    }
+
+    fn visit_comprehension(&mut self, comprehension: &'a Comprehension) {
+        // The target binds a name of the comprehension, not of the module.
+        self.visit_expr(&comprehension.iter);
+        comprehension.ifs.iter().for_each(|condition| self.visit_expr(condition));
+    }
+}
+
+/// The names a comprehension's targets bind.
+#[derive(Default)]
+struct TargetNames(HashSet<String>);
+
+impl<'a> Visitor<'a> for TargetNames {
+    fn visit_expr(&mut self, expression: &'a Expr) {
+        if let Expr::Name(name) = expression {
+            self.0.insert(name.id.to_string());
+        }
+        walk_expr(self, expression);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::analyse;
+    use super::*;
+
+    fn template(source: &str) -> Template {
+        analyse(source).unwrap_or_else(|fault| panic!("{source}: {fault:?}")).template
+    }
+
+    fn slot_lines(source: &str) -> [Option<u32>; 3] {
+        template(source).slots.map(|slot| slot.map(|slot| slot.line))
+    }
+
+    fn injected(source: &str, inputs: &str) -> String {
+        let value = Value::parse(inputs).expect("json");
+        template(source).inject([Some(&value), None, None])
+    }
+
+    #[test]
+    fn the_slot_is_the_first_dict_before_any_use() {
+        for (source, line) in [
+            ("inputs = {}", Some(1)),
+            ("\n\ninputs: dict = {\n 'a': 1}", Some(3)),
+            ("inputs = ({})", Some(1)),
+            ("inputs = None\ninputs = {}", Some(2)),
+            ("def f(inputs):\n  return inputs\ninputs = {}", Some(3)),
+            ("def f():\n  return inputs\ninputs = {}", Some(3)),
+            ("f = lambda: inputs\ninputs = {}", Some(2)),
+            ("x = [inputs for inputs in y]\ninputs = {}", Some(2)),
+            ("class A:\n  inputs = {}\ninputs = {}", Some(3)),
+            ("if x:\n  inputs = {}\ninputs = {}", Some(3)),
+            ("s = 'inputs = {}'\n", None),
+            ("print(inputs)\ninputs = {}", None),
+            ("def f(x=inputs): pass\ninputs = {}", None),
+            ("inputs = {**inputs}", None),
+            ("inputs |= {}\ninputs = {}", None),
+            ("del inputs\ninputs = {}", None),
+            ("class A:\n  x = inputs\ninputs = {}", None),
+            ("inputs = dict(a=1)", None),
+            ("inputs = {k: 1 for k in x}", None),
+            ("inputs = {1, 2}", None),
+            ("a = inputs = {}", None),
+            ("inputs, x = {}, 1", None),
+        ] {
+            assert_eq!(slot_lines(source)[0], line, "{source}");
+        }
+        assert_eq!(slot_lines("context = {}\ninputs = {}\nparameters = {}"), [Some(2), Some(1), Some(3)]);
+    }
+
+    #[test]
+    fn later_rebindings_are_found() {
+        let lines =
+            |source| template(source).shadows.iter().map(|shadow| (shadow.name, shadow.line)).collect::<Vec<_>>();
+        assert_eq!(lines("inputs = {}\nx = 1\ninputs = {}"), [("inputs", 3)]);
+        assert_eq!(lines("print(inputs)\ninputs = {}"), [("inputs", 2)]);
+        assert_eq!(lines("inputs = {}\nif x:\n  context = 1\nimport a as inputs"), [("context", 3), ("inputs", 4)]);
+        assert_eq!(lines("inputs = None\ninputs = {}\ndef f():\n  inputs = 1\nclass A:\n  inputs = 2"), []);
+    }
+
+    #[test]
+    fn literals_replace_the_dict_and_nothing_else() {
+        let source = "# c\ninputs = {  # keep?\n  'a': 1,\n}  # after\r\nresult = inputs\n";
+        assert_eq!(injected(source, r#"{"a":2}"#), "# c\ninputs = {\"a\": 2\n\n}  # after\r\nresult = inputs\n");
+        assert_eq!(injected("inputs = {}", "{}"), "inputs = {}");
+    }
+
+    #[test]
+    fn bindings_without_a_slot_move_no_line() {
+        for (source, expected) in [
+            ("result = inputs", "inputs = {\"a\": 1}; result = inputs"),
+            ("'doc'\nresult = inputs", "'doc'; inputs = {\"a\": 1}\nresult = inputs"),
+            ("('doc')  # c\ndef f(): pass", "('doc'); inputs = {\"a\": 1}  # c\ndef f(): pass"),
+            ("'doc'; x = 1", "'doc'; inputs = {\"a\": 1}; x = 1"),
+            (
+                "'doc'\nfrom __future__ import (\n  annotations)\ndef f(): pass",
+                "'doc'\nfrom __future__ import (\n  annotations); inputs = {\"a\": 1}\ndef f(): pass",
+            ),
+            (
+                "#!/x\n# coding: utf-8\n# c\ndef f(): pass",
+                "#!/x\n# coding: utf-8\ninputs = {\"a\": 1}  # c\ndef f(): pass",
+            ),
+            ("#!/x\r\n\r\ndef f(): pass", "#!/x\r\ninputs = {\"a\": 1}\r\ndef f(): pass"),
+            ("\u{feff}\ndef f(): pass", "\u{feff}inputs = {\"a\": 1}\ndef f(): pass"),
+            ("def f(): pass", "inputs = {\"a\": 1}\ndef f(): pass"),
+            ("", "inputs = {\"a\": 1}\n"),
+            ("# only", "inputs = {\"a\": 1}  # only"),
+        ] {
+            assert_eq!(injected(source, r#"{"a":1}"#), expected, "{source:?}");
+        }
+    }
+
+    #[test]
+    fn prepared_code_keeps_lines_and_holds_no_data() {
+        let template = template("inputs = {\n 'a': 1\n}\nresult = inputs\n");
+        let marker = template.marker(0);
+        assert_eq!(template.prepare([true, true, true]), format!("inputs = ('{marker}'\n\n)\nresult = inputs\n"));
+        assert_eq!(template.prepare([false, true, true]), template.source);
+    }
+}

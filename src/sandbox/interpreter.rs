@@ -1,0 +1,155 @@
+//! The interpreter: found once, asked once.
+//!
+//! A `python3` in PATH may be a shell shim that costs 190 ms a start, so it is asked for the real executable, which is
+//! what runs start. It is asked with `-I -E` and the host's own environment, because a shim may need that.
+
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Code, Error, Result};
+use crate::json::Value;
+
+use super::{Launch, Stop, launch::Exit};
+
+/// The CPython that runs skills.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Interpreter {
+    /// The real executable.
+    pub executable: PathBuf,
+    /// `3.11`.
+    pub version: (u8, u8),
+    /// What distinguishes one build from another: the whole version text and the platform.
+    pub identity: String,
+    /// What is added to `sys.path`.
+    pub site_paths: Vec<String>,
+    /// Folders whose names messages do not show, longest first, and what they show instead.
+    pub(super) hidden: Vec<(String, &'static str)>,
+}
+
+/// The oldest Python whose grammar and modules the bootstrap relies on.
+const OLDEST: (u8, u8) = (3, 8);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const QUESTION: &str = r#"
+import json, os, sys
+paths = [p for p in sys.path if os.path.basename(p) in ("site-packages", "dist-packages")]
+library = os.path.dirname(os.__file__)
+print(json.dumps({
+    "executable": sys.executable, "version": list(sys.version_info[:2]), "implementation": sys.implementation.name,
+    "identity": "%s %s %s" % (sys.implementation.name, sys.version, sys.platform), "site": paths,
+    "library": library, "prefixes": sorted({sys.prefix, sys.base_prefix, sys.exec_prefix}),
+}))
+"#;
+
+impl Interpreter {
+    /// Finds and asks the interpreter that `python.executable` and `python.site_packages` name.
+    pub fn find(executable: &str, site_packages: &str) -> Result<Self> {
+        let shim = locate(executable)?;
+        let mut flags = vec!["-I", "-E", "-B"];
+        if site_packages != "on" {
+            flags.push("-S");
+        }
+        let answer = ask(&shim, &flags)?;
+        let foreign = || unsupported(format!("{} did not answer as a Python interpreter does", shim.display()));
+        let text = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_owned).ok_or_else(foreign);
+        let list = |name: &str| -> Vec<String> {
+            let items = answer.get(name).and_then(Value::as_array).unwrap_or_default();
+            items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
+        };
+        if text("implementation")? != "cpython" {
+            return Err(unsupported(format!("{} is not CPython", shim.display())));
+        }
+        let numbers = answer.get("version").and_then(Value::as_array).unwrap_or_default();
+        let number = |index: usize| numbers.get(index).and_then(Value::as_i64).and_then(|n| u8::try_from(n).ok());
+        let version = (number(0).ok_or_else(foreign)?, number(1).ok_or_else(foreign)?);
+        if version < OLDEST {
+            let (major, minor) = version;
+            return Err(unsupported(format!("{} is Python {major}.{minor}; 3.8 or newer is needed", shim.display())));
+        }
+        let mut hidden = vec![(text("library")?, "<python>")];
+        hidden.extend(list("site").into_iter().map(|path| (path, "<site-packages>")));
+        hidden.extend(list("prefixes").into_iter().map(|path| (path, "<prefix>")));
+        hidden.retain(|(path, _)| path.len() > 1);
+        hidden.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+        Ok(Interpreter {
+            executable: PathBuf::from(text("executable")?),
+            version,
+            identity: format!("{} site-packages={site_packages}", text("identity")?),
+            site_paths: match site_packages {
+                "off" => Vec::new(),
+                "on" => list("site"),
+                path => vec![check_site_path(path)?],
+            },
+            hidden,
+        })
+    }
+}
+
+fn unsupported(message: String) -> Error {
+    Error::new(Code::Unsupported, message).path("python.executable")
+}
+
+fn check_site_path(path: &str) -> Result<String> {
+    if Path::new(path).is_absolute() && Path::new(path).is_dir() {
+        return Ok(path.to_owned());
+    }
+    let message =
+        format!("python.site_packages takes off, on or the absolute path of a folder; `{path}` is none of them");
+    Err(Error::invalid(message).path("python.site_packages"))
+}
+
+/// The file that a shell would start.
+fn locate(executable: &str) -> Result<PathBuf> {
+    let is_program = |path: &Path| {
+        std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    if executable.contains('/') {
+        let path = std::path::absolute(executable).unwrap_or_else(|_| PathBuf::from(executable));
+        return if is_program(&path) {
+            Ok(path)
+        } else {
+            Err(unsupported(format!("python.executable: there is no program {}", path.display())))
+        };
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_else(|| OsStr::new("/usr/bin:/bin").to_owned());
+    let found = std::env::split_paths(&folders).map(|folder| folder.join(executable)).find(|path| is_program(path));
+    found.ok_or_else(|| {
+        unsupported(format!("no `{executable}` in PATH; install Python 3.8 or newer, or set python.executable"))
+    })
+}
+
+fn ask(shim: &Path, flags: &[&str]) -> Result<Value> {
+    let cannot = |why: String| unsupported(format!("{} cannot be asked which Python it is: {why}", shim.display()));
+    let c_string = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| cannot("a NUL in its name".to_owned()));
+    let mut arguments = vec![c_string(shim.as_os_str().as_bytes().to_vec())?];
+    for flag in flags.iter().copied().chain(["-c", QUESTION]) {
+        arguments.push(c_string(flag.as_bytes().to_vec())?);
+    }
+    let environment: Vec<CString> = std::env::vars_os()
+        .filter_map(|(name, value)| CString::new([name.into_vec(), value.into_vec()].join(&b'=')).ok())
+        .collect();
+    let launch = Launch {
+        executable: &arguments[0],
+        arguments: &arguments,
+        environment,
+        limits: Vec::new(),
+        job: &[],
+        timeout: PATIENCE,
+        output_bytes: 64 << 10,
+        answer_bytes: 0,
+        cancel: None,
+    };
+    let report = launch.run()?;
+    let stderr = String::from_utf8_lossy(&report.stderr.bytes).trim().lines().last().unwrap_or_default().to_owned();
+    match (&report.stop, report.exit) {
+        (Stop::Ended, Exit::Status(0) | Exit::Unknown) => {}
+        (Stop::Deadline, _) => return Err(cannot(format!("no answer within {} s", PATIENCE.as_secs()))),
+        (_, Exit::Status(status)) => return Err(cannot(format!("it ended with status {status}: {stderr}"))),
+        (_, exit) => return Err(cannot(format!("it ended by {exit:?}: {stderr}"))),
+    }
+    let text = String::from_utf8_lossy(&report.stdout.bytes).into_owned();
+    Value::parse(text.trim()).map_err(|_| cannot(format!("it printed {:?}", text.chars().take(80).collect::<String>())))
+}

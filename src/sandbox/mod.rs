@@ -1,0 +1,402 @@
+//! The sandbox room: one run in one child.
+//!
+//! [`Sandbox::run`] takes a [`Job`], starts a fresh interpreter in a session, environment and folder of its own, gives it
+//! the job over a channel, and reports what came back. The child can say only what it says in its one frame; time,
+//! signals, limits and usage in the [`Report`] are the host's own observations.
+//!
+//! Today's level is [`policy::LEVEL`]: limits and clean ends, no confinement by the kernel.
+
+mod channel;
+mod folder;
+mod interpreter;
+mod launch;
+pub mod policy;
+mod tree;
+
+use std::ffi::{CStr, CString};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, Instant};
+
+use once_cell::sync::OnceCell;
+
+pub use channel::{CancelToken, Capture};
+pub use interpreter::Interpreter;
+pub use policy::Limits;
+
+use channel::{Conversation, Stop, Terms};
+use folder::PrivateFolder;
+use launch::{Child, Command, Exit, LaunchError};
+
+use crate::config::Config;
+use crate::error::{Code, Error, Result};
+use crate::json::Value;
+
+/// What runs in the child before and after the skill.
+const BOOTSTRAP: &str = include_str!("bootstrap.py");
+
+/// What a child is to do.
+#[derive(Debug, Clone, Default)]
+pub struct Job<'j> {
+    /// The code to compile and run.
+    pub code: &'j str,
+    /// The skill's own source, when it differs: tracebacks show its lines.
+    pub source: Option<&'j str>,
+    /// Names bound before the code runs.
+    pub globals: Vec<(&'j str, &'j Value)>,
+    /// String constants in the code that are replaced by data.
+    pub slots: Vec<(String, &'j Value)>,
+    /// Only compile, and look for these packages.
+    pub check: Option<&'j [String]>,
+}
+
+/// What a child said, or how it ended without saying anything.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ending {
+    /// `result`, as JSON text.
+    Answer(String),
+    /// The code ended without a `result`.
+    NoResult,
+    /// `result` has no JSON form.
+    NotJson(Exception),
+    /// An exception was not caught.
+    Exception(Exception),
+    /// The interpreter's `compile()` refuses the code.
+    Refused(Exception),
+    /// Memory ran out.
+    OutOfMemory,
+    /// A check went well but for these packages, which are not there.
+    Checked {
+        /// Their names.
+        missing: Vec<String>,
+    },
+    /// Wall-clock (or processor) time ran out.
+    Timeout {
+        /// Whether it was processor time.
+        of_cpu: bool,
+    },
+    /// The answer has this many bytes, more than its bound.
+    AnswerTooLarge(usize),
+    /// A signal ended it.
+    Signal(i32),
+    /// It ended with this status without an answer.
+    Exit(i32),
+    /// It broke the protocol of the answer channel, or nobody knows how it ended.
+    Broken(String),
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// An exception as the child describes it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Exception {
+    /// The name of its class.
+    pub kind: String,
+    /// Its text.
+    pub message: String,
+    /// The line of the skill, from 1.
+    pub line: Option<u32>,
+    /// The column, for syntax errors, from 1.
+    pub column: Option<u32>,
+    /// The `errno` of an `OSError`.
+    pub errno: Option<i32>,
+    /// The whole traceback.
+    pub traceback: String,
+}
+
+/// A run, as the host saw it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// How it ended.
+    pub ending: Ending,
+    /// Caught output.
+    pub stdout: Capture,
+    /// Caught error output.
+    pub stderr: Capture,
+    /// From the start of the child to its answer or end.
+    pub duration: Duration,
+    /// Processor time, interpreter included.
+    pub cpu: Duration,
+    /// The largest resident size, in bytes; 0 when it could not be read.
+    pub peak_memory: u64,
+}
+
+/// Starts children.
+#[derive(Debug)]
+pub struct Sandbox {
+    executable: String,
+    site_packages: String,
+    interpreter: OnceCell<Interpreter>,
+}
+
+impl Sandbox {
+    /// Refuses a mode that cannot be had. The interpreter is looked for when it is first needed.
+    pub fn new(config: &Config) -> Result<Self> {
+        policy::check_mode(&config.sandbox_mode)?;
+        Ok(Sandbox {
+            executable: config.python_executable.clone(),
+            site_packages: config.python_site_packages.clone(),
+            interpreter: OnceCell::new(),
+        })
+    }
+
+    /// The interpreter, found and asked once.
+    pub fn interpreter(&self) -> Result<&Interpreter> {
+        self.interpreter.get_or_try_init(|| Interpreter::find(&self.executable, &self.site_packages))
+    }
+
+    /// Carries out a job. An error means that no child could be started.
+    pub fn run(&self, job: &Job, limits: &Limits, cancel: Option<&CancelToken>) -> Result<Report> {
+        let interpreter = self.interpreter()?;
+        let program = c_string(interpreter.executable.as_os_str().as_bytes())?;
+        let mut arguments = vec![program.clone()];
+        for argument in ["-I", "-S", "-E", "-B", "-u", "-X", "utf8", "-c", BOOTSTRAP] {
+            arguments.push(c_string(argument.as_bytes())?);
+        }
+        let job = frame(&job.to_text(&interpreter.site_paths))?;
+        let launch = Launch {
+            executable: &program,
+            arguments: &arguments,
+            environment: Vec::new(),
+            limits: resource_limits(limits),
+            job: &job,
+            timeout: limits.timeout,
+            output_bytes: limits.output_bytes,
+            answer_bytes: limits.answer_bytes,
+            cancel,
+        };
+        let observed = launch.run()?;
+        let hide = |text: &str| hide(text, interpreter, &observed.folder);
+        Ok(Report {
+            ending: observed.ending(limits, hide),
+            stdout: observed.stdout,
+            stderr: observed.stderr,
+            duration: observed.duration,
+            cpu: observed.cpu,
+            peak_memory: observed.peak_memory,
+        })
+    }
+}
+
+/// Replaces the host's paths in a message.
+fn hide(text: &str, interpreter: &Interpreter, folder: &str) -> String {
+    let hidden = interpreter.hidden.iter().map(|(path, shown)| (path.as_str(), *shown));
+    hidden.chain([(folder, "<folder>")]).fold(text.to_owned(), |text, (path, shown)| text.replace(path, shown))
+}
+
+impl Job<'_> {
+    fn to_text(&self, site_paths: &[String]) -> String {
+        let mut out = String::from("{");
+        for (name, value) in [
+            ("check", Value::from(self.check.is_some())),
+            ("dependencies", Value::from(self.check.unwrap_or_default().to_vec())),
+            ("path", Value::from(site_paths.to_vec())),
+            ("code", Value::from(self.code)),
+            ("source", Value::from(self.source)),
+        ] {
+            Value::from(name).write(&mut out);
+            out.push(':');
+            value.write(&mut out);
+            out.push(',');
+        }
+        out.push_str("\"globals\":");
+        write_members(self.globals.iter().map(|(name, value)| (*name, *value)), &mut out);
+        out.push_str(",\"slots\":");
+        write_members(self.slots.iter().map(|(marker, value)| (marker.as_str(), *value)), &mut out);
+        out.push('}');
+        out
+    }
+}
+
+fn write_members<'v>(members: impl Iterator<Item = (&'v str, &'v Value)>, out: &mut String) {
+    out.push('{');
+    for (index, (name, value)) in members.enumerate() {
+        out.push_str(if index > 0 { "," } else { "" });
+        Value::from(name).write(out);
+        out.push(':');
+        value.write(out);
+    }
+    out.push('}');
+}
+
+fn frame(text: &str) -> Result<Vec<u8>> {
+    let length = u32::try_from(text.len()).map_err(|_| Error::invalid("the data of a run is larger than 4 GiB"))?;
+    Ok([&length.to_be_bytes(), text.as_bytes()].concat())
+}
+
+fn c_string(bytes: &[u8]) -> Result<CString> {
+    CString::new(bytes).map_err(|_| Error::invalid("a NUL in the path of the interpreter"))
+}
+
+fn resource_limits(limits: &Limits) -> Vec<(u32, u64, u64)> {
+    vec![
+        (libc::RLIMIT_AS, limits.memory_bytes, limits.memory_bytes),
+        // SIGXCPU at the soft limit; a run that ignores it is killed a second later.
+        (libc::RLIMIT_CPU, limits.cpu_s, limits.cpu_s + 1),
+        (libc::RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes),
+        (libc::RLIMIT_NOFILE, limits.open_files, limits.open_files),
+        (libc::RLIMIT_CORE, 0, 0),
+    ]
+}
+
+/// One child, from start to reaping.
+struct Launch<'l> {
+    executable: &'l CStr,
+    arguments: &'l [CString],
+    /// Empty: the pinned environment of a run.
+    environment: Vec<CString>,
+    limits: Vec<(u32, u64, u64)>,
+    job: &'l [u8],
+    timeout: Duration,
+    output_bytes: usize,
+    answer_bytes: usize,
+    cancel: Option<&'l CancelToken>,
+}
+
+/// What was observed of a child.
+struct Observed {
+    stop: Stop,
+    exit: Exit,
+    stdout: Capture,
+    stderr: Capture,
+    duration: Duration,
+    cpu: Duration,
+    peak_memory: u64,
+    folder: String,
+}
+
+impl Launch<'_> {
+    fn run(self) -> Result<Observed> {
+        let folder = PrivateFolder::new()?;
+        let place = c_string(folder.path().as_os_str().as_bytes())?;
+        let mark = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let environment = self.environment_of_run(&folder, &mark)?;
+        let (host, child_ends) = channel::open().map_err(|error| cannot_start("open its channels", &error))?;
+        let null = std::fs::File::open("/dev/null").map_err(|error| cannot_start("open /dev/null", &error))?;
+        let (stdout, stderr) = (child_ends.stdout.as_fd(), child_ends.stderr.as_fd());
+        let started = Instant::now();
+        let child = launch::spawn(&Command {
+            executable: self.executable,
+            arguments: self.arguments,
+            environment: &environment,
+            folder: &place,
+            descriptors: [Some(null.as_fd()), Some(stdout), Some(stderr), Some(child_ends.channel.as_fd())],
+            limits: &self.limits,
+        });
+        let child = child
+            .map_err(|LaunchError { stage, errno }| cannot_start(stage, &std::io::Error::from_raw_os_error(errno)))?;
+        drop(child_ends);
+        let mut conversation = Conversation::new(host);
+        let stop = conversation.run(
+            child.pidfd(),
+            &Terms {
+                job: self.job,
+                deadline: started + self.timeout,
+                output_bytes: self.output_bytes,
+                answer_bytes: self.answer_bytes,
+                cancel: self.cancel,
+            },
+        );
+        let duration = started.elapsed();
+        let peak_memory = peak_memory(&child);
+        tree::end(&child, &mark);
+        let (exit, usage) = child.reap();
+        tree::end_stragglers(&child, &mark);
+        let (stdout, stderr) = conversation.finish(self.output_bytes);
+        let folder = folder.path().to_string_lossy().into_owned();
+        Ok(Observed { stop, exit, stdout, stderr, duration, cpu: usage.cpu, peak_memory, folder })
+    }
+
+    /// The pinned environment: nothing of the host's.
+    fn environment_of_run(&self, folder: &PrivateFolder, mark: &str) -> Result<Vec<CString>> {
+        if !self.environment.is_empty() {
+            return Ok(self.environment.clone());
+        }
+        let home = folder.path().as_os_str().as_bytes();
+        [
+            (&b"PATH="[..], &b"/usr/bin:/bin"[..]),
+            (b"LANG=", b"C.UTF-8"),
+            (b"LC_ALL=", b"C.UTF-8"),
+            (b"TZ=", b"UTC"),
+            (b"HOME=", home),
+            (b"TMPDIR=", home),
+            (format!("{}=", tree::MARK).as_bytes(), mark.as_bytes()),
+        ]
+        .iter()
+        .map(|(name, value)| c_string(&[*name, *value].concat()))
+        .collect()
+    }
+}
+
+fn cannot_start(stage: &str, error: &std::io::Error) -> Error {
+    let code = match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => Code::Busy,
+        _ => Code::Sandbox,
+    };
+    Error::new(code, format!("no child could be started: it could not {stage}: {error}"))
+}
+
+/// The high-water mark of the resident set, while there is a process to read it of. (The kernel's `ru_maxrss` is of no
+/// use: a child made by CLONE_VM begins with the host's.)
+fn peak_memory(child: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.pid.as_raw_nonzero())).unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = peak.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or(0) << 10
+}
+
+impl Observed {
+    /// Precedence: cancelled, timeout, limits the host saw, crashed, protocol error, then the child's frame.
+    fn ending(&self, limits: &Limits, hide: impl Fn(&str) -> String) -> Ending {
+        let cpu_is_used_up = self.cpu >= Duration::from_secs(limits.cpu_s);
+        match (&self.stop, self.exit) {
+            (Stop::Cancelled, _) => Ending::Cancelled,
+            (Stop::Deadline, _) => Ending::Timeout { of_cpu: false },
+            (Stop::TooLarge(bytes), _) => Ending::AnswerTooLarge(*bytes),
+            (Stop::Protocol(what), _) => Ending::Broken(format!("it sent {what} on its answer channel")),
+            (Stop::Frame(kind, payload), _) => read_frame(*kind, payload, hide),
+            (Stop::Ended, Exit::Signal(libc::SIGXCPU)) => Ending::Timeout { of_cpu: true },
+            (Stop::Ended, Exit::Signal(libc::SIGKILL)) if cpu_is_used_up => Ending::Timeout { of_cpu: true },
+            (Stop::Ended, Exit::Signal(signal)) => Ending::Signal(signal),
+            (Stop::Ended, Exit::Status(status)) => Ending::Exit(status),
+            (Stop::Ended, Exit::Unknown) => Ending::Broken("its exit status was taken by the host process".to_owned()),
+        }
+    }
+}
+
+/// Reads what a child says of itself. The skill can forge it, and then harms its own run alone.
+fn read_frame(kind: u8, payload: &[u8], hide: impl Fn(&str) -> String) -> Ending {
+    let Ok(text) = std::str::from_utf8(payload) else {
+        return Ending::Broken("it sent an answer that is not UTF-8".to_owned());
+    };
+    let report = || Value::parse(text).ok();
+    let ending = match kind {
+        b'S' => Some(Ending::Answer(text.to_owned())),
+        b'N' => Some(Ending::NoResult),
+        b'M' => Some(Ending::OutOfMemory),
+        b'O' => report().map(|report| Ending::NotJson(Exception::read(&report, hide))),
+        b'E' => report().map(|report| Ending::Exception(Exception::read(&report, hide))),
+        b'X' => report().map(|report| Ending::Refused(Exception::read(&report, hide))),
+        b'C' => report().map(|report| {
+            let names = report.get("missing").and_then(Value::as_array).unwrap_or_default();
+            Ending::Checked { missing: names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect() }
+        }),
+        _ => None,
+    };
+    ending.unwrap_or_else(|| Ending::Broken("it sent an answer that cannot be read".to_owned()))
+}
+
+impl Exception {
+    fn read(report: &Value, hide: impl Fn(&str) -> String) -> Self {
+        let text = |name: &str| report.get(name).and_then(Value::as_str).unwrap_or_default();
+        let number = |name: &str| report.get(name).and_then(Value::as_i64);
+        Exception {
+            kind: text("type").to_owned(),
+            message: hide(text("message")),
+            line: number("line").and_then(|line| u32::try_from(line).ok()),
+            column: number("column").and_then(|column| u32::try_from(column).ok()),
+            errno: number("errno").and_then(|errno| i32::try_from(errno).ok()),
+            traceback: hide(text("traceback")),
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! The road from put to kept result, through the Rust door: every outcome, every rule of the contract.
+
+use skillcache::{CacheMode, Code, Config, Data, Library, Outcome, RunOptions, RunResult, Skill};
+
+fn open(options: &[(&str, &str)]) -> Library {
+    let mut config = Config::default();
+    for (name, value) in options {
+        config.set(name, value).unwrap_or_else(|error| panic!("{error}"));
+    }
+    Library::open(":memory:", &config).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn put(library: &Library, id: &str, code: &str, fields: &[(&str, &str)]) -> u32 {
+    let mut skill = Skill::new(id, code);
+    for (name, value) in fields {
+        skill.set(name, value).unwrap_or_else(|error| panic!("{error}"));
+    }
+    library.put(&skill).unwrap_or_else(|error| panic!("{code}: {error}"))
+}
+
+fn run(library: &Library, id: &str, data: &str) -> RunResult {
+    run_with(library, id, data, "")
+}
+
+fn run_with(library: &Library, id: &str, data: &str, options: &str) -> RunResult {
+    let options = RunOptions::parse(options).unwrap_or_else(|error| panic!("{error}"));
+    let data = Data::parse(data).unwrap_or_else(|error| panic!("{error}"));
+    library.run(id, data, &options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Puts and runs code once.
+fn once(code: &str, fields: &[(&str, &str)], options: &[(&str, &str)]) -> RunResult {
+    let library = open(options);
+    put(&library, "s", code, fields);
+    run(&library, "s", "")
+}
+
+fn failure(result: &RunResult) -> &skillcache::Failure {
+    result.failure.as_deref().unwrap_or_else(|| panic!("{result:?}"))
+}
+
+#[test]
+fn a_skill_answers_and_the_second_call_comes_from_memory() {
+    let library = open(&[]);
+    assert_eq!(put(&library, "mean", "print('hi')\nresult = sum(inputs['x']) / len(inputs['x'])", &[]), 1);
+    let first = run(&library, "mean", r#"{"inputs":{"x":[1,2,6]}}"#);
+    assert_eq!((first.outcome, first.value.as_deref(), first.is_cached), (Outcome::Success, Some("3.0"), false));
+    assert_eq!((first.stdout.bytes.as_slice(), first.level()), (&b"hi\n"[..], "process-only"));
+    assert!(first.peak_memory > 1 << 20 && !first.cpu.is_zero(), "{first:?}");
+    let second = run(&library, "mean", r#" { "inputs" : {"x" : [1, 2, 6] } } "#);
+    assert!(second.is_cached);
+    assert_eq!((second.value, second.stdout), (first.value, first.stdout));
+    assert!(!run(&library, "mean", r#"{"inputs":{"x":[1,2,6.0]}}"#).is_cached, "6 and 6.0 are different values");
+}
+
+#[test]
+fn every_json_value_arrives_equal_and_comes_back_equal() {
+    let library = open(&[]);
+    put(&library, "echo", "result = [inputs['v'], type(inputs['v']).__name__]", &[("cache", "no")]);
+    let digits = "9".repeat(5000);
+    for (value, kind) in [
+        ("null", "NoneType"),
+        ("true", "bool"),
+        ("0", "int"),
+        ("-1", "int"),
+        (digits.as_str(), "int"),
+        ("1.0", "float"),
+        ("-0.0", "float"),
+        ("1e22", "float"),
+        ("5e-324", "float"),
+        ("1.7976931348623157e308", "float"),
+        (r#""""#, "str"),
+        (r#""\"\\\n\u0000\u007f{x}'''é😀\u202e""#, "str"),
+        (r#"{"b":1,"a":[{},[]]}"#, "dict"),
+        (r#"{"$serde_json::private::Number":"1"}"#, "dict"),
+    ] {
+        let result = run(&library, "echo", &format!("{{\"inputs\":{{\"v\":{value}}}}}"));
+        let expected = skillcache::json::Value::parse(&format!("[{value},\"{kind}\"]")).expect("json").to_text();
+        assert_eq!(result.value.as_deref(), Some(expected.as_str()), "{result:?}");
+    }
+    let megabyte = "é\\\"\n".repeat(250_000);
+    let text = skillcache::json::Value::from(megabyte.as_str()).to_text();
+    let result = run(&library, "echo", &format!("{{\"inputs\":{{\"v\":{text}}}}}"));
+    assert_eq!(result.value.as_deref().map(str::len), Some(text.len() + r#"[,"str"]"#.len()));
+}
+
+#[test]
+fn names_are_bound_where_the_contract_says() {
+    let library = open(&[]);
+    let code = "\"\"\"doc\"\"\"\nfrom __future__ import annotations\ninputs = {\n  'a': 1,\n}\nresult = [inputs, context, parameters, __doc__, __name__]";
+    put(&library, "s", code, &[("parameters", r#"{"p":1}"#)]);
+    assert_eq!(run(&library, "s", "").value.as_deref(), Some(r#"[{"a":1},{},{"p":1},"doc","__main__"]"#));
+    let data = r#"{"inputs":{"b":2},"context":{"c":3}}"#;
+    assert_eq!(run(&library, "s", data).value.as_deref(), Some(r#"[{"b":2},{"c":3},{"p":1},"doc","__main__"]"#));
+    put(&library, "late", "def f(inputs):\n  return inputs\ninputs = {'a': 1}\nresult = f(inputs)", &[]);
+    assert_eq!(run(&library, "late", r#"{"inputs":{"a":5}}"#).value.as_deref(), Some(r#"{"a":5}"#));
+    put(&library, "own", "x = inputs['a']\ninputs = {'a': 1}\nresult = [x, inputs]", &[]);
+    assert_eq!(run(&library, "own", r#"{"inputs":{"a":5}}"#).value.as_deref(), Some(r#"[5,{"a":1}]"#));
+    put(&library, "names", "result = sorted(n for n in globals() if n[0] != '_')", &[]);
+    assert_eq!(run(&library, "names", "").value.as_deref(), Some(r#"["context","inputs","parameters"]"#));
+}
+
+#[test]
+fn errors_carry_the_users_own_line_and_no_path_of_the_host() {
+    let code = "inputs = {\n  'a': 1,\n}\nimport json\ndef f(x):\n    return json.loads(x)\nresult = f('{')\n";
+    let library = open(&[]);
+    put(&library, "s", code, &[]);
+    let result = run(&library, "s", r#"{"inputs":{"a":2}}"#);
+    let failure = failure(&result);
+    assert_eq!((result.outcome, failure.kind.as_str(), failure.line), (Outcome::Error, "JSONDecodeError", Some(6)));
+    assert!(failure.traceback.contains("line 7, in <module>\n    result = f('{')"), "{}", failure.traceback);
+    assert!(failure.traceback.contains("File \"<python>/json/"), "{}", failure.traceback);
+    assert!(!failure.traceback.contains("bootstrap") && !failure.traceback.contains("_main"), "{}", failure.traceback);
+    assert!(!failure.traceback.contains("File \"/"), "{}", failure.traceback);
+    let library = open(&[]);
+    put(&library, "s", "from json import nothing_like_it", &[]);
+    assert!(!self::failure(&run(&library, "s", "")).message.contains("(/"));
+    put(&library, "t", "import os\nraise ValueError(os.getcwd())", &[]);
+    assert_eq!(self::failure(&run(&library, "t", "")).message, "<folder>");
+}
+
+#[test]
+fn each_ending_has_its_outcome() {
+    for (code, outcome, part) in [
+        ("result = None", Outcome::Success, ""),
+        ("raise ValueError('boom')", Outcome::Error, "boom"),
+        ("import sys\nsys.exit(3)", Outcome::Error, "3"),
+        ("exit()", Outcome::Error, "exit"),
+        ("class E(Exception):\n  def __str__(self): raise E\nraise E", Outcome::Error, "could not be shown"),
+        ("def f(): f()\nf()", Outcome::Error, "recursion"),
+        ("x = 1", Outcome::NoResult, "result"),
+        ("result = 1\ndel result", Outcome::NoResult, "result"),
+        ("result = {1, 2}", Outcome::InvalidOutput, "set is not a JSON value"),
+        ("result = float('nan')", Outcome::InvalidOutput, "JSON"),
+        ("result = []\nresult.append(result)", Outcome::InvalidOutput, "ircular"),
+        ("result = '\\ud800'", Outcome::InvalidOutput, "surrogate"),
+        ("result = {1: 1, '1': 2}", Outcome::InvalidOutput, "duplicate"),
+        ("result = x = []\nfor _ in range(150):\n  x.append([])\n  x = x[0]", Outcome::InvalidOutput, "deeper"),
+        ("result = x = []\nfor _ in range(100000):\n  x.append([])\n  x = x[0]", Outcome::InvalidOutput, "recursion"),
+        ("raise PermissionError(13, 'no')", Outcome::Denied, "no"),
+        ("raise OSError(28, 'full')", Outcome::DiskLimit, "full"),
+        ("f = open('big', 'wb')\nf.write(b'x' * (3 << 20))\nf.flush()", Outcome::DiskLimit, "large"),
+        ("x = bytearray(1 << 30)", Outcome::MemoryLimit, "128 MiB"),
+        ("x = [0]\nwhile True: x = x + x", Outcome::MemoryLimit, "128 MiB"),
+        ("result = 'x' * 100000", Outcome::OutputLimit, "100002 bytes"),
+        ("while True: pass", Outcome::Timeout, "1000 ms"),
+        (
+            "import signal, time\nfor s in range(1, 32):\n  try: signal.signal(s, signal.SIG_IGN)\n  except OSError: pass\ntime.sleep(60)",
+            Outcome::Timeout,
+            "ms",
+        ),
+        ("import os\nos._exit(0)", Outcome::Crashed, "status 0"),
+        ("import os\nos.kill(os.getpid(), 9)", Outcome::Crashed, "SIGKILL"),
+        ("import os\nos.abort()", Outcome::Crashed, "SIGABRT"),
+        (
+            "import os\nfor fd in range(1024):\n  try: os.close(fd)\n  except OSError: pass\nresult = 1",
+            Outcome::Crashed,
+            "",
+        ),
+        ("import os\nos.write(3, b'\\0\\0\\0\\5Sxx')\nos._exit(0)", Outcome::Crashed, ""),
+        ("import os\nos.write(3, b'\\0\\0\\0\\2S1junk')\nos._exit(0)", Outcome::Crashed, "bytes after"),
+        ("import sys\nsys.stdout.close()\nsys.stderr.close()\nresult = 1", Outcome::Success, ""),
+    ] {
+        let options = [("sandbox.timeout_ms", "1000"), ("sandbox.max_answer_kb", "64"), ("sandbox.max_file_mb", "1")];
+        let result = once(code, &[], &options);
+        assert_eq!(result.outcome, outcome, "{code}\n{result:?}");
+        if outcome != Outcome::Success {
+            assert!(failure(&result).message.contains(part), "{code}\n{result:?}");
+            assert_eq!(result.value, None);
+        }
+    }
+}
+
+#[test]
+fn processor_time_ends_as_timeout() {
+    let result = once(
+        "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass",
+        &[],
+        &[("sandbox.max_cpu_s", "1")],
+    );
+    assert_eq!(result.outcome, Outcome::Timeout, "{result:?}");
+    assert!(failure(&result).message.contains("processor time"), "{result:?}");
+}
+
+#[test]
+fn output_is_captured_cut_and_never_the_answer() {
+    let forged = "import sys\nprint('{\"ok\": true}')\nprint('S123', file=sys.stderr)\nresult = 'mine'";
+    let result = once(forged, &[], &[]);
+    assert_eq!(result.value.as_deref(), Some("\"mine\""));
+    assert_eq!(
+        (result.stdout.bytes.as_slice(), result.stderr.bytes.as_slice()),
+        (&b"{\"ok\": true}\n"[..], &b"S123\n"[..])
+    );
+    let result = once("for i in range(300):\n  print('x' * 9999)\nresult = 1", &[], &[("sandbox.max_output_kb", "16")]);
+    assert_eq!(
+        (result.outcome, result.stdout.bytes.len(), result.stdout.is_truncated),
+        (Outcome::Success, 16 << 10, true)
+    );
+    let result = once("print('before')\nwhile True: pass", &[], &[("sandbox.timeout_ms", "700")]);
+    assert_eq!((result.outcome, result.stdout.bytes.as_slice()), (Outcome::Timeout, &b"before\n"[..]));
+    let result = once("import os\nos.write(1, b'\\xff\\xfe')\nresult = 1", &[], &[]);
+    assert_eq!(result.stdout.bytes, b"\xff\xfe");
+}
+
+#[test]
+fn the_childs_world_is_clean_and_pinned() {
+    // SAFETY-free by design: the host's environment is only read here, never changed.
+    let code = "import os, sys, time\n\
+        fds = sorted(int(n) for n in os.listdir('/proc/self/fd'))\n\
+        result = [sorted(os.environ), os.environ['TZ'], time.tzname[0], os.getcwd() == os.environ['HOME'],\n\
+          os.listdir('.'), fds[:4], len(fds), os.getsid(0) == os.getpid(), oct(os.umask(0)), sys.stdin.read(),\n\
+          [p for p in sys.path if 'site-packages' in p or p == ''], sys.argv]";
+    let result = once(code, &[], &[]);
+    let expected = r#"[["HOME","LANG","LC_ALL","PATH","SKILLCACHE_RUN","TMPDIR","TZ"],"UTC","UTC",true,[],[0,1,2,3],5,true,"0o77","",[],[""]]"#;
+    assert_eq!(result.value.as_deref(), Some(expected), "{result:?}");
+}
+
+#[test]
+fn nothing_of_a_run_survives_it() {
+    let marker = format!("skillcache-survivor-{}", std::process::id());
+    let daemon = format!(
+        "import os, time, sys\n\
+         if os.fork() == 0:\n  os.setsid()\n  if os.fork() == 0:\n    sys.argv = ['x']\n    open('/dev/null')\n    \
+         os.execv('/bin/sleep', ['{marker}', '600'])\n  os._exit(0)\n\
+         time.sleep(0.3)\n"
+    );
+    for ending in ["result = 1", "time.sleep(60)", "os.kill(os.getpid(), 9)", "os._exit(0)"] {
+        once(&format!("{daemon}{ending}"), &[], &[("sandbox.timeout_ms", "1500")]);
+        let alive = std::fs::read_dir("/proc").expect("proc").flatten().any(|entry| {
+            std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line.starts_with(marker.as_bytes()))
+        });
+        assert!(!alive, "{ending}");
+    }
+}
+
+#[test]
+fn schemas_are_checked_before_and_after() {
+    let library = open(&[]);
+    let fields = [
+        ("input_schema", r#"{"type":"object","required":["x"],"properties":{"x":{"type":"integer"}}}"#),
+        ("output_schema", r#"{"type":"integer","maximum":10}"#),
+    ];
+    put(&library, "s", "result = inputs['x'] * 2", &fields);
+    assert_eq!(run(&library, "s", r#"{"inputs":{"x":5}}"#).outcome, Outcome::Success);
+    let result = run(&library, "s", r#"{"inputs":{"x":"5"}}"#);
+    assert_eq!(
+        (result.outcome, failure(&result).path.as_deref(), failure(&result).rule.as_deref()),
+        (Outcome::InvalidInput, Some("$.x"), Some("type"))
+    );
+    let result = run(&library, "s", r#"{"inputs":{"x":6}}"#);
+    assert_eq!((result.outcome, failure(&result).rule.as_deref()), (Outcome::InvalidOutput, Some("maximum")));
+    let mut unknown = Skill::new("bad", "result = 1");
+    unknown.set("input_schema", r#"{"type":"nothing"}"#).expect("an object");
+    assert_eq!(library.put(&unknown).expect_err("no schema").code(), Code::Validation);
+}
+
+#[test]
+fn caching_obeys_skill_call_and_determinism() {
+    let library = open(&[]);
+    put(&library, "pure", "result = inputs", &[]);
+    put(&library, "clock", "import time\nresult = time.time()", &[]);
+    put(&library, "declared", "import time\nresult = time.time()", &[("cache", "yes")]);
+    put(&library, "never", "result = 1", &[("cache", "no")]);
+    let twice = |id: &str, options: &str| [0, 1].map(|_| run_with(&library, id, "", options).is_cached);
+    assert_eq!(twice("pure", ""), [false, true]);
+    assert_eq!(twice("clock", ""), [false, false]);
+    assert_eq!(twice("declared", ""), [false, true]);
+    assert_eq!(twice("never", ""), [false, false]);
+    assert_eq!(twice("pure", r#"{"cache":"no"}"#), [false, false]);
+    assert_eq!(twice("pure", r#"{"cache":"refresh"}"#), [false, false]);
+    assert_eq!(twice("clock", r#"{"cache":"yes"}"#), [false, true]);
+    assert_eq!(twice("never", r#"{"cache":"yes","ttl_s":0}"#), [false, false]);
+    let required =
+        RunOptions { cache: Some(CacheMode::Required), ttl: Some(std::time::Duration::ZERO), ..RunOptions::default() };
+    assert_eq!(library.run("never", Data::default(), &required).expect_err("not kept").code(), Code::CacheOverflow);
+    put(&library, "pure", "result = [inputs]", &[]);
+    assert!(!run(&library, "pure", "").is_cached, "another version is another key");
+    assert!(run_with(&library, "pure", "", r#"{"version":1}"#).is_cached, "the old version is still in memory");
+    library.clear("execution").expect("known");
+    assert!(!run(&library, "pure", "").is_cached);
+    let failing = open(&[]);
+    put(&failing, "f", "raise ValueError(inputs)", &[("cache", "yes")]);
+    assert_eq!([0, 1].map(|_| run(&failing, "f", "").is_cached), [false, false], "only successes are kept");
+}
+
+#[test]
+fn member_order_is_seen_unless_the_skill_declares_otherwise() {
+    let library = open(&[]);
+    put(&library, "keep", "result = list(inputs)", &[]);
+    put(&library, "sort", "result = list(inputs)", &[("key_order", "ignore")]);
+    let (ab, ba) = (r#"{"inputs":{"a":1,"b":2}}"#, r#"{"inputs":{"b":2,"a":1}}"#);
+    assert_eq!(run(&library, "keep", ab).value.as_deref(), Some(r#"["a","b"]"#));
+    let other = run(&library, "keep", ba);
+    assert_eq!((other.value.as_deref(), other.is_cached), (Some(r#"["b","a"]"#), false));
+    assert_eq!(run(&library, "sort", ab).value.as_deref(), Some(r#"["a","b"]"#));
+    let other = run(&library, "sort", ba);
+    assert_eq!((other.value.as_deref(), other.is_cached), (Some(r#"["a","b"]"#), true));
+}
+
+#[test]
+fn bad_skills_are_refused_with_place_and_name() {
+    let library = open(&[]);
+    let refuse = |code: &str, fields: &[(&str, &str)]| {
+        let mut skill = Skill::new("s", code);
+        for (name, value) in fields {
+            skill.set(name, value).unwrap_or_else(|error| panic!("{error}"));
+        }
+        library.put(&skill).expect_err(code)
+    };
+    for (code, line, column) in [
+        ("x = 1\ny = = 2", 2, 5),
+        ("x = 1\nreturn x", 2, 1),
+        ("def f(a, a): pass", 1, 10),
+        ("for x in y:\n  pass\nbreak", 3, 1),
+        ("x = 1\0", 1, 6),
+        ("# coding: latin-1\nx = 1", 1, 11),
+    ] {
+        let error = refuse(code, &[]);
+        assert_eq!((error.code(), error.details().line), (Code::Syntax, Some(line)), "{code}: {error}");
+        assert!(error.details().column.is_some_and(|found| found.abs_diff(column) <= 1), "{code}: {error:?}");
+    }
+    let error = refuse("result = 1", &[("dependencies", r#"["json","no_such_package_xyz"]"#)]);
+    assert_eq!(
+        (error.code(), error.details().missing.as_slice()),
+        (Code::Validation, &["no_such_package_xyz".to_owned()][..])
+    );
+    let error = refuse("result = 1", &[("required_skills", r#"["nobody"]"#)]);
+    assert_eq!((error.code(), error.details().missing.as_slice()), (Code::Validation, &["nobody".to_owned()][..]));
+    let error = refuse("puts 1", &[("language", "ruby")]);
+    assert!(error.code() == Code::Unsupported && error.message().contains("ruby"), "{error}");
+    assert_eq!(library.get("s", 0).expect_err("nothing was stored").code(), Code::NotFound);
+    assert_eq!(library.put(&Skill::new("../x", "result = 1")).expect_err("id").code(), Code::Invalid);
+    put(&library, "s", "result = 1", &[]);
+    assert_eq!(run(&library, "s", "").outcome, Outcome::Success, "the library still works");
+}
+
+#[test]
+fn bad_data_is_refused_with_its_path() {
+    for (data, path) in [
+        ("{", "$"),
+        ("[]", "$"),
+        (r#"{"inputs":[]}"#, "$.inputs"),
+        (r#"{"inputs":{"a":1,"a":2}}"#, "$.inputs.a"),
+        (r#"{"inputs":{"a":[1,NaN]}}"#, "$.inputs.a[1]"),
+        (r#"{"input":{}}"#, "$.input"),
+    ] {
+        let error = Data::parse(data).expect_err(data);
+        assert_eq!((error.code(), error.details().path.as_deref()), (Code::Invalid, Some(path)), "{error}");
+    }
+    let error = RunOptions::parse(r#"{"timeout":5}"#).expect_err("unknown");
+    assert_eq!(error.details().suggestion.as_deref(), Some("timeout_ms"));
+    assert_eq!(RunOptions::parse(r#"{"timeout_ms":0}"#).expect_err("range").code(), Code::Invalid);
+}
+
+#[test]
+fn strict_names_what_is_missing() {
+    let mut config = Config::default();
+    config.set("sandbox.mode", "strict").expect("known");
+    let error = Library::open(":memory:", &config).expect_err("not yet");
+    assert_eq!(error.code(), Code::Sandbox);
+    assert_eq!(error.details().missing, ["files", "network", "processes", "memory", "privilege", "kill"]);
+}
+
+#[test]
+fn an_inactive_skill_is_rejected_and_an_interpreter_that_is_none_is_unsupported() {
+    let library = open(&[]);
+    put(&library, "s", "result = 1", &[("is_active", "false")]);
+    assert_eq!(run(&library, "s", "").outcome, Outcome::Rejected);
+    for (executable, part) in
+        [("no-such-python", "no `no-such-python` in PATH"), ("/bin/false", "status 1"), ("/bin/echo", "printed")]
+    {
+        let library = open(&[("python.executable", executable)]);
+        let error = library.put(&Skill::new("s", "result = 1")).expect_err(executable);
+        assert_eq!(error.code(), Code::Unsupported);
+        assert!(error.message().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn many_runs_and_tasks_can_be_cancelled() {
+    let library = open(&[]);
+    put(&library, "s", "import time\ntime.sleep(inputs['s'])\nresult = inputs['s']", &[]);
+    let items = |seconds: &[&str]| {
+        seconds.iter().map(|s| Data::parse(&format!("{{\"inputs\":{{\"s\":{s}}}}}")).expect("data")).collect()
+    };
+    let results = library.run_many("s", items(&["0", "0.1", "0"]), &RunOptions::default(), |_, _| true).expect("runs");
+    let values: Vec<_> = results.iter().map(|result| result.value.as_deref()).collect();
+    assert_eq!(values, [Some("0"), Some("0.1"), Some("0")]);
+    let started = std::time::Instant::now();
+    let results =
+        library.run_many("s", items(&["0", "60", "60", "60"]), &RunOptions::default(), |_, _| false).expect("runs");
+    assert_eq!(results.iter().filter(|result| result.outcome == Outcome::Cancelled).count(), 3);
+    let task = library.submit("s", items(&["60"]).remove(0), &RunOptions::default()).expect("queued");
+    assert_eq!(task.wait(Some(std::time::Duration::from_millis(100))).expect_err("running").code(), Code::Timeout);
+    task.cancel();
+    assert_eq!(task.wait(None).expect("a result").outcome, Outcome::Cancelled);
+    let task = library.submit("s", items(&["60"]).remove(0), &RunOptions::default()).expect("queued");
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    library.close();
+    assert_eq!(task.wait(None).expect_err("closed").code(), Code::Cancelled);
+    assert_eq!(library.run("s", Data::default(), &RunOptions::default()).expect_err("closed").code(), Code::Closed);
+    assert!(started.elapsed() < std::time::Duration::from_secs(30));
+}
+
+#[test]
+fn statistics_add_up_and_events_arrive() {
+    let library = open(&[("cache.execution.max_entries", "2")]);
+    put(&library, "s", "result = inputs", &[]);
+    put(&library, "bad", "raise ValueError", &[]);
+    for data in ["", "", r#"{"inputs":{"a":1}}"#, r#"{"inputs":{"a":2}}"#] {
+        run(&library, "s", data);
+    }
+    run_with(&library, "bad", "", r#"{"trace":"abc"}"#);
+    let stats = library.stats().expect("open");
+    let number =
+        |path: &[&str]| path.iter().try_fold(&stats, |value, name| value.get(name)).and_then(|value| value.as_i64());
+    assert_eq!(number(&["runs", "total"]), Some(5));
+    assert_eq!(
+        (
+            number(&["runs", "cached"]),
+            number(&["runs", "by_outcome", "success"]),
+            number(&["runs", "by_outcome", "error"])
+        ),
+        (Some(1), Some(4), Some(1))
+    );
+    assert_eq!(
+        (number(&["caches", "execution", "hits"]), number(&["caches", "execution", "misses"])),
+        (Some(1), Some(4))
+    );
+    assert_eq!(
+        (number(&["caches", "execution", "size"]), number(&["caches", "execution", "evictions"])),
+        (Some(2), Some(1))
+    );
+    assert_eq!(
+        (number(&["store", "skills"]), number(&["store", "usage_count"]), number(&["store", "success_count"])),
+        (Some(2), Some(5), Some(4))
+    );
+    let mut kinds = Vec::new();
+    while let Ok(event) = library.next_event(Some(std::time::Duration::ZERO)) {
+        let event = skillcache::json::Value::parse(&event).expect("json");
+        kinds.push(event.get("kind").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned());
+    }
+    assert_eq!(kinds, ["sandbox_level", "skill_put", "skill_put", "cache_utilization", "run_failed"]);
+    let metrics = library.metrics().expect("open");
+    assert!(metrics.contains(r#"skillcache_runs_total{outcome="success",cached="true"} 1"#), "{metrics}");
+    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+    let health = library.health().expect("open");
+    assert_eq!(health.get("status").and_then(|status| status.as_str()), Some("healthy"), "{}", health.to_text());
+}
