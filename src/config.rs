@@ -209,7 +209,7 @@ impl Setting for u64 {
         // The reference's hours and seconds may be fractions; ours are whole after the factor.
         let fraction = || {
             let scaled = text.trim().parse::<f64>().ok()? * factor as f64;
-            (scaled >= 0.0 && scaled < 9e15 && scaled.fract() == 0.0).then_some(scaled as u64)
+            ((0.0..9e15).contains(&scaled) && scaled.fract() == 0.0).then_some(scaled as u64)
         };
         whole.or_else(fraction).filter(|number| (min..=max).contains(number)).ok_or_else(|| refuse(row, text))
     }

@@ -566,8 +566,7 @@ mod tests {
         leaf.prop_recursive(4, 64, 8, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..8).prop_map(Value::Array),
-                proptest::collection::btree_map(any::<String>(), inner, 0..8)
-                    .prop_map(|members| Value::object(members)),
+                proptest::collection::btree_map(any::<String>(), inner, 0..8).prop_map(Value::object),
             ]
         })
     }

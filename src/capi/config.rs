@@ -57,7 +57,9 @@ impl Drop for EventHook {
 /// A new configuration with the defaults. Never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn skc_config_new() -> *mut skc_config {
-    guard::get(std::ptr::null_mut(), || Box::into_raw(Box::new(skc_config { config: Config::default(), on_event: None })))
+    guard::get(std::ptr::null_mut(), || {
+        Box::into_raw(Box::new(skc_config { config: Config::default(), on_event: None }))
+    })
 }
 
 /// Frees a configuration. NULL is allowed.

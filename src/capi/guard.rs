@@ -106,12 +106,14 @@ unsafe impl Sync for ForkMark {}
 
 impl ForkMark {
     pub fn new() -> Result<Self> {
-        let refused = |error| Error::new(Code::Unsupported, format!("no page that is wiped on fork can be had: {error}"));
+        let refused =
+            |error| Error::new(Code::Unsupported, format!("no page that is wiped on fork can be had: {error}"));
         // SAFETY: a fresh private mapping that nothing else knows; the advice changes nothing in this process; the
         // page is aligned for an AtomicU32 and zeroed, which is a valid one.
         let page = unsafe {
-            let page = mmap_anonymous(std::ptr::null_mut(), PAGE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
-                .map_err(refused)?;
+            let page =
+                mmap_anonymous(std::ptr::null_mut(), PAGE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
+                    .map_err(refused)?;
             if let Err(error) = madvise(page, PAGE, Advice::LinuxWipeOnFork) {
                 let _ = munmap(page, PAGE);
                 return Err(refused(error));

@@ -34,7 +34,9 @@ struct Call<'l>(&'l skc_library);
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        *self.0.calls.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        // Told under the lock: once it is free, skc_library_close may free the object.
+        let mut calls = self.0.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        *calls -= 1;
         self.0.call_ended.notify_all();
     }
 }
@@ -235,7 +237,9 @@ pub unsafe extern "C" fn skc_library_search(
             let words = match words.first() {
                 None | Some((_, Value::Null)) => "",
                 Some((_, Value::String(words))) => words,
-                Some((_, other)) => return Err(Error::invalid(format!("`text` takes text, not {}", other.kind())).path("text")),
+                Some((_, other)) => {
+                    return Err(Error::invalid(format!("`text` takes text, not {}", other.kind())).path("text"));
+                }
             };
             let mut filter = Filter::read(&rest)?;
             if !rest.iter().any(|(name, value)| name == "limit" && *value != Value::Null) {

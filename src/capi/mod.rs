@@ -17,15 +17,24 @@
 #![allow(non_camel_case_types, reason = "these are C names")]
 #![allow(clippy::missing_safety_doc, reason = "one contract for all: see the module")]
 
+// The order of the header; blank lines keep it.
 pub mod config;
-pub mod error;
-pub mod event;
-pub mod guard;
+
 pub mod library;
-pub mod result;
+
 pub mod skill;
+
+pub mod result;
+
 pub mod task;
+
+pub mod event;
+
+pub mod error;
+
 pub mod text;
+
+pub mod guard;
 
 use std::ffi::c_char;
 
@@ -36,7 +45,7 @@ pub extern "C" fn skc_version_number() -> u32 {
     SKC_VERSION_NUMBER
 }
 
-/// The version of the header as 0xMMmmpp00.
+/// The version of the header as 0xMMmmpp00: 0x00010000 is 0.1.0.
 pub const SKC_VERSION_NUMBER: u32 = 0x0001_0000;
 
 /// The version of the binary interface: the major number of the soname. It changes only when a host compiled against an
