@@ -1,0 +1,112 @@
+# make demo      the main job on real data, in C, Python and Rust
+# make test      every test of every language, formatting and lints; installs what it needs where it can
+# make torture   the long versions: kill loops, sanitizers, model checkers, thousands of cases
+# make bench     figures, beside peers in the same run
+# make header    writes what is generated: include/skillcache.h, docs/CONFIGURATION.md
+# make install   header, libraries, pkg-config and CMake files into PREFIX (/usr/local), below DESTDIR
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+CC ?= cc
+CXX ?= c++
+CARGO ?= cargo
+PYTHON ?= python3
+INSTALL ?= install
+
+BUILD := build
+PREFIX_DIR := $(CURDIR)/$(BUILD)/prefix
+VENV := $(BUILD)/venv/bin
+GO := $(CURDIR)/$(VENV)/go
+RELEASE := target/release
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+ABI := $(shell sed -n 's/^pub const SKC_ABI: u32 = \(.*\);/\1/p' src/capi/mod.rs)
+
+.PHONY: all demo test torture bench header install clean prefix library lint lint-rust lint-python test-rust test-python
+
+all: library
+
+library:
+	$(CARGO) build --release --lib --locked
+
+-include bindings/tests.mk
+-include examples/examples.mk
+
+demo: demo-c demo-python demo-rust
+
+test: $(BUILD)/tools
+	$(MAKE) lint
+	$(MAKE) test-rust
+	$(MAKE) prefix
+	$(MAKE) test-c test-cpp test-cmake test-asan test-valgrind
+	$(MAKE) test-go
+	$(MAKE) test-python
+	$(MAKE) test-examples
+	@echo "make test: everything passed"
+
+lint: lint-rust lint-c lint-go lint-python
+
+lint-rust:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --locked --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked --quiet
+
+lint-python:
+	$(VENV)/ruff check --quiet bindings/python examples
+	$(VENV)/ruff format --check --quiet bindings/python examples/*.py
+	cd bindings/python && $(CURDIR)/$(VENV)/mypy
+
+test-rust:
+	$(CARGO) test --locked --quiet
+
+test-python: | prefix
+	cd bindings/python && SKILLCACHE_LIBRARY=$(PREFIX_DIR)/lib/libskillcache.so $(CURDIR)/$(VENV)/python -m pytest -q
+
+torture: $(BUILD)/tools
+	PROPTEST_CASES=10000 $(CARGO) test --release --locked
+
+bench:
+	$(CARGO) bench --locked
+
+header:
+	SKC_BLESS=1 $(CARGO) test --locked --quiet --test header
+
+# What the tests and the demo link against.
+prefix:
+	@$(MAKE) install PREFIX=$(PREFIX_DIR) DESTDIR=
+
+install: $(BUILD)/libskillcache.a
+	$(INSTALL) -d $(addprefix $(DESTDIR)$(PREFIX)/,include lib/pkgconfig lib/cmake/skillcache)
+	$(INSTALL) -m 644 include/skillcache.h $(wildcard bindings/cpp/skillcache.hpp) $(DESTDIR)$(PREFIX)/include
+	$(INSTALL) -m 755 $(RELEASE)/libskillcache.so $(DESTDIR)$(PREFIX)/lib/libskillcache.so.$(VERSION)
+	ln -sf libskillcache.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libskillcache.so.$(ABI)
+	ln -sf libskillcache.so.$(ABI) $(DESTDIR)$(PREFIX)/lib/libskillcache.so
+	$(INSTALL) -m 644 $(BUILD)/libskillcache.a $(DESTDIR)$(PREFIX)/lib
+	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' bindings/c/skillcache.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/skillcache.pc
+	for file in skillcache-config skillcache-config-version; do \
+		sed 's|@VERSION@|$(VERSION)|' bindings/c/$$file.cmake.in > $(DESTDIR)$(PREFIX)/lib/cmake/skillcache/$$file.cmake; \
+	done
+
+# Cargo's archive shows every symbol of every dependency, SQLite's among them. This one is a single object with the
+# functions of the header as its only global symbols, so that it links beside whatever the host links. The sections
+# removed hold compiler intermediates that some binutils stumble over.
+$(BUILD)/libskillcache.a: library
+	@mkdir -p $(BUILD)
+	@if [ ! $@ -nt $(RELEASE)/libskillcache.a ]; then \
+		ld -r --gc-sections $$(nm -D --defined-only --format=posix $(RELEASE)/libskillcache.so | awk '{print "-u", $$1}') \
+			-o $(BUILD)/skillcache.o $(RELEASE)/libskillcache.a && \
+		objcopy --wildcard --keep-global-symbol='skc_*' --strip-debug -R .llvmbc -R .llvmcmd $(BUILD)/skillcache.o && \
+		rm -f $@ && ar rcs $@ $(BUILD)/skillcache.o && rm $(BUILD)/skillcache.o; \
+	fi
+
+$(BUILD)/tools: .ci/tools
+	@mkdir -p $(BUILD)
+	.ci/tools
+
+clean:
+	rm -rf $(BUILD)
+	$(CARGO) clean
