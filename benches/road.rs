@@ -143,7 +143,7 @@ fn durable_put(folder: &Path) {
     row.run(
         || {
             version += 1;
-            library.put(&Skill::new("mean", &format!("{CODE}# {version}"))).expect("a put");
+            library.put(&Skill::new("mean", format!("{CODE}# {version}"))).expect("a put");
         },
         || {
             insert += 1;

@@ -15,8 +15,8 @@ use crate::json::Value;
 use crate::monitor::event::Severity;
 use crate::monitor::{memory, metrics};
 use crate::python::{Analysis, Names};
-use crate::sandbox::CancelToken;
 use crate::sandbox::policy::{LEVEL, MISSING_GUARANTEES};
+use crate::sandbox::{CancelToken, with_signals_blocked};
 use crate::skill::{Skill, check_id};
 use crate::store::Filter;
 use crate::task::{Task, TaskQueue};
@@ -190,9 +190,16 @@ impl Library {
         let mut results: Vec<Option<RunResult>> = vec![None; total];
         std::thread::scope(|scope| -> Result<()> {
             let (done, finished) = mpsc::channel();
-            for _ in 0..workers.min(total) {
-                let done = done.clone();
-                scope.spawn(|| work(done));
+            for started in 0..workers.min(total) {
+                let (thread, done) = (std::thread::Builder::new().name("skillcache-many".to_owned()), done.clone());
+                match with_signals_blocked(|| thread.spawn_scoped(scope, || work(done))) {
+                    Err(error) if started == 0 => {
+                        return Err(Error::new(Code::Busy, format!("no thread for the runs: {error}")));
+                    }
+                    // Those that were started do it all.
+                    Err(_) => break,
+                    Ok(_) => {}
+                }
             }
             drop(done);
             let mut failure = Ok(());
@@ -360,7 +367,8 @@ fn deliver_events(execution: Arc<Execution>, callback: EventCallback) -> Result<
             callback(&event);
         }
     };
-    thread.spawn(deliver).map_err(|error| Error::new(Code::Busy, format!("no thread for events: {error}")))
+    let started = with_signals_blocked(|| thread.spawn(deliver));
+    started.map_err(|error| Error::new(Code::Busy, format!("no thread for events: {error}")))
 }
 
 fn finding(rule: &str, severity: &str, line: u32, column: u32, message: &str) -> Value {

@@ -13,7 +13,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::error::{Code, Error, Result};
 use crate::execution::{Data, Execution, RunOptions, RunResult};
-use crate::sandbox::CancelToken;
+use crate::sandbox::{CancelToken, with_signals_blocked};
 
 /// A submitted run. Any thread may poll, wait and cancel; dropping it lets the run go on unobserved.
 #[derive(Debug, Clone)]
@@ -137,11 +137,15 @@ impl TaskQueue {
         }
         if queue.idle <= queue.waiting.len() && queue.workers.len() < self.max_workers {
             let (shared, execution) = (self.shared.clone(), execution.clone());
-            let worker =
-                std::thread::Builder::new().name("skillcache-task".to_owned()).spawn(move || shared.work(&execution));
-            queue
-                .workers
-                .push(worker.map_err(|error| Error::new(Code::Busy, format!("no thread for a task: {error}")))?);
+            let thread = std::thread::Builder::new().name("skillcache-task".to_owned());
+            match with_signals_blocked(|| thread.spawn(move || shared.work(&execution))) {
+                Ok(worker) => queue.workers.push(worker),
+                Err(error) if queue.workers.is_empty() => {
+                    return Err(Error::new(Code::Busy, format!("no thread for a task: {error}")));
+                }
+                // The workers that are there will come to it.
+                Err(_) => {}
+            }
         }
         queue.waiting.push_back(Work { task: task.clone(), skill: skill.to_owned(), data, options });
         drop(queue);

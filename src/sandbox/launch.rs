@@ -122,7 +122,9 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
-fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
+/// Does some work with every signal blocked in the calling thread. Threads started meanwhile keep them blocked, so that no
+/// handler of the host ever runs on one of ours. The work must not panic.
+pub fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: both sets are plain data that the calls below initialise before anything reads them, and the mask is the
     // calling thread's own.
     unsafe {

@@ -22,6 +22,7 @@ use once_cell::sync::OnceCell;
 
 pub use channel::{CancelToken, Capture};
 pub use interpreter::Interpreter;
+pub use launch::with_signals_blocked;
 pub use policy::Limits;
 
 use channel::{Conversation, Stop, Terms};
