@@ -2,17 +2,19 @@
 
 Method: monthly means of the daily mean temperature; ordinary least squares with one free level for each calendar month,
 which takes the yearly cycle out of both temperature and time, so that incomplete years bias nothing. The residuals'
-lag-1 autocorrelation r shrinks the sample to n (1 - r) / (1 + r), as in Santer et al. (2000), because a warm month likes
-to follow a warm one; the interval uses Student's t with the degrees of freedom that are left. Few years give a wide
-interval: it says how sure the slope of these years is, not that it goes on.
+lag-1 autocorrelation r shrinks the sample to n (1 - r) / (1 + r), as in Santer et al. (2000), because a warm month
+likes to follow a warm one; the interval uses Student's t with the degrees of freedom that are left. Few years give a
+wide interval: it says how sure the slope of these years is, not that it goes on.
 """
 import math
 import statistics
 
 inputs = {
-    "date": ["2021-01-15", "2021-07-15", "2022-01-15", "2022-07-15", "2023-01-15", "2023-07-15", "2024-01-15", "2024-07-15"],
-    "temp_max": [8.0, 25.0, 7.5, 26.0, 8.6, 26.1, 8.2, 26.9],
-    "temp_min": [2.0, 14.0, 1.5, 13.0, 2.0, 14.9, 2.6, 14.5],
+    "date": [
+        "2021-01-15", "2021-07-15", "2022-01-15", "2022-07-15", "2023-01-15", "2023-07-15", "2024-01-15", "2024-07-15",
+    ],
+    "temp_max": [7.0, 25.4, 8.2, 25.0, 7.4, 26.2, 8.6, 26.0],
+    "temp_min": [2.0, 14.0, 2.6, 13.6, 2.2, 14.8, 3.0, 14.6],
 }
 parameters = {"confidence": 0.95}
 
@@ -34,7 +36,7 @@ def without_yearly_cycle(calendar_months, values):
 
 
 def student_t(probability, freedom):
-    """Student's t quantile: the normal one, corrected by Fisher and Cornish's series; good to 0.01 from 4 degrees on."""
+    """Student's t quantile: the normal one, corrected by Cornish and Fisher's series; good to 0.01 from 4 degrees."""
     z = statistics.NormalDist().inv_cdf(probability)
     return (z + (z**3 + z) / (4 * freedom)
             + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
