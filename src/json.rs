@@ -43,7 +43,8 @@ pub enum Value {
 pub struct Number(String);
 
 /// Why a text is not the JSON we take, and where.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}, at {path} (line {line}, column {column})")]
 pub struct ParseError {
     /// What is wrong, without the place.
     pub message: String,
