@@ -1,5 +1,5 @@
-"""compare.py FOLDER: the three tellings agree but for times and language, the quickstarts print what README says, README
-shows them as they are, and every skill stands alone as a script."""
+"""compare.py FOLDER: the three tellings agree but for times and language, the quickstarts print what README says,
+README shows them as they are, and every skill stands alone as a script."""
 
 import re
 import subprocess

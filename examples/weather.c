@@ -1,4 +1,4 @@
-/* Four years of Seattle weather, asked seven questions by seven skills; then one that fails and one that never ends.
+/* Four years of Seattle weather, asked eight questions by eight skills; then one that fails and one that never ends.
  *
  * weather FOLDER [DATABASE]: the folder of the examples; without a database, one that is removed at the end. */
 
@@ -17,7 +17,7 @@
 #define COLUMNS 6
 
 static const char *const SKILLS[] = {"degree_days",   "rain_streaks", "anomaly_days", "trend",
-                                     "monthly_table", "text_summary", "persistence"};
+                                     "monthly_table", "text_summary", "persistence",  "frost_season"};
 static const int SKILL_COUNT = sizeof SKILLS / sizeof *SKILLS;
 
 /* The columns of the records; these two hold text, the others numbers. */
@@ -25,6 +25,9 @@ static const char *const NAMES[COLUMNS] = {"date", "precipitation", "temp_max", 
 static const int DATE = 0, WEATHER = 5;
 
 static const char *examples;
+
+/* Where the database is if none was asked for. */
+static char temporary[4000];
 
 static void give_up(const char *format, ...) {
     va_list arguments;
@@ -72,6 +75,23 @@ static void append_string(text *to, const char *string) {
     append_text(to, "\"");
 }
 
+static void remove_temporary(void) {
+    static const char *const FILES[] = {"skills.db", "skills.db-wal", "skills.db-shm"};
+    char path[4096];
+    for (size_t i = 0; i < sizeof FILES / sizeof *FILES; i++) {
+        snprintf(path, sizeof path, "%s/%s", temporary, FILES[i]);
+        remove(path);
+    }
+    if (rmdir(temporary) != 0) fprintf(stderr, "weather: %s is left behind\n", temporary);
+}
+
+static void make_temporary(void) {
+    const char *parent = getenv("TMPDIR");
+    snprintf(temporary, sizeof temporary, "%s/weather-XXXXXX", parent && *parent ? parent : "/tmp");
+    if (!mkdtemp(temporary)) give_up("no temporary folder %s", temporary);
+    atexit(remove_temporary);
+}
+
 static text read_file(const char *folder, const char *name, const char *ending) {
     char path[4096], block[65536];
     snprintf(path, sizeof path, "%s/%s/%s%s", examples, folder, name, ending);
@@ -115,26 +135,73 @@ static text read_columns(void) {
     append_text(&data, "}}");
     free(file.bytes);
     printf("Seattle, %d days from %s to %s, asked from C\n\n", days, first, last);
+    fflush(stdout); /* before progress, which goes to stderr */
     return data;
 }
 
-/* The text after a chain of member names. The library's JSON is compact; a host with a JSON library would use that. */
-static const char *find(const char *json, const char *const *names) {
-    for (char name[64]; *names; names++) {
-        snprintf(name, sizeof name, "\"%s\":", *names);
-        json = strstr(json, name);
-        if (!json) give_up("no %s in the library's answer", *names);
-        json += strlen(name);
+/* A reader for the library's JSON, which is valid and has no white space. A host that has a JSON library uses that. */
+
+static const char *end_of_string(const char *json) {
+    for (json++; *json && *json != '"'; json++)
+        if (*json == '\\') json++;
+    return json;
+}
+
+/* The comma or bracket after a value. */
+static const char *end_of_value(const char *json) {
+    for (int depth = 0; *json; json++) {
+        if (*json == '"')
+            json = end_of_string(json);
+        else if (*json == '{' || *json == '[')
+            depth++;
+        else if (depth == 0 && (*json == ',' || *json == '}' || *json == ']'))
+            break;
+        else if (*json == '}' || *json == ']')
+            depth--;
     }
+    return json;
+}
+
+/* The value of a member of an object. */
+static const char *member(const char *object, const char *name) {
+    size_t length = strlen(name);
+    for (const char *at = object; (*at == '{' || *at == ',') && at[1] == '"';) {
+        const char *key = at + 2, *end = end_of_string(at + 1), *value = end + 2;
+        if ((size_t)(end - key) == length && memcmp(key, name, length) == 0) return value;
+        at = end_of_value(value);
+    }
+    give_up("no %s in the library's answer", name);
+    return object;
+}
+
+static const char *find(const char *json, const char *const *names) {
+    for (; *names; names++)
+        json = member(json, *names);
     return json;
 }
 
 #define FIND(json, ...) find(json, (const char *const[]){__VA_ARGS__, NULL})
 #define NUMBER(json, ...) strtod(FIND(json, __VA_ARGS__), NULL)
 
-/* A string member without its quotes, up to the next one. Right for texts without quotes and backslashes. */
+/* The text of a string, cut to the room there is. Only control characters are written as \uXXXX. */
 static const char *string_of(const char *json, char *out, size_t size) {
-    snprintf(out, size, "%.*s", (int)strcspn(json + 1, "\""), json + 1);
+    static const char NAMES_OF[] = "nrtbf", MEANT[] = "\n\r\t\b\f";
+    size_t length = 0;
+    for (json++; *json && *json != '"' && length + 1 < size; json++) {
+        char byte = *json;
+        if (byte == '\\') {
+            byte = *++json;
+            const char *named = strchr(NAMES_OF, byte);
+            if (byte == 'u') {
+                byte = (char)strtol((char[]){json[3], json[4], '\0'}, NULL, 16);
+                json += 4;
+            } else if (named) {
+                byte = MEANT[named - NAMES_OF];
+            }
+        }
+        out[length++] = byte;
+    }
+    out[length] = '\0';
     return out;
 }
 
@@ -152,9 +219,10 @@ static uint32_t put(skc_library *library, const char *name) {
     skc_error *error = NULL;
     uint32_t version = 0;
     /* The first line of the docstring says what the skill is for. */
-    const char *begin = strstr(code.bytes, "\"\"\"") + 3;
+    const char *docstring = strstr(code.bytes, "\"\"\"");
+    if (!docstring) give_up("%s does not say what it is for", name);
     text description = {NULL, 0, 0};
-    append(&description, begin, strcspn(begin, "\"\n"));
+    append(&description, docstring + 3, strcspn(docstring + 3, "\"\n"));
     check(skc_skill_set(skill, "description", description.bytes, &error), error);
     check(skc_skill_set(skill, "category", "climate", &error), error);
     check(skc_skill_set(skill, "tags", "[\"weather\"]", &error), error);
@@ -182,6 +250,8 @@ static void show_progress(int step, const char *name, uint32_t version) {
 
 static void run_all(skc_library *library, const text *data) {
     skc_result *firsts[sizeof SKILLS / sizeof *SKILLS], *repeats[sizeof SKILLS / sizeof *SKILLS];
+    char answers[sizeof SKILLS / sizeof *SKILLS][128];
+    int width = 0;
     for (int i = 0; i < SKILL_COUNT; i++) {
         show_progress(i + 1, SKILLS[i], put(library, SKILLS[i]));
         firsts[i] = run(library, SKILLS[i], data, NULL, SKC_OUTCOME_SUCCESS);
@@ -189,13 +259,14 @@ static void run_all(skc_library *library, const text *data) {
         if (!skc_result_is_cached(repeats[i]) ||
             strcmp(skc_result_value(firsts[i]).ptr, skc_result_value(repeats[i]).ptr) != 0)
             give_up("%s was not answered from memory", SKILLS[i]);
+        string_of(FIND(skc_result_value(firsts[i]).ptr, "headline"), answers[i], sizeof answers[i]);
+        if ((int)strlen(answers[i]) + 2 > width) width = (int)strlen(answers[i]) + 2;
     }
     if (isatty(STDERR_FILENO)) fputs("\r\x1b[K", stderr);
-    printf("%-14s%-9s%-52s%10s%10s\n", "skill", "outcome", "answer", "first run", "repeat");
+    printf("%-14s%-9s%-*s%10s%10s\n", "skill", "outcome", width, "answer", "first run", "repeat");
     for (int i = 0; i < SKILL_COUNT; i++) {
-        char answer[128], first[32], repeat[32];
-        string_of(FIND(skc_result_value(firsts[i]).ptr, "headline"), answer, sizeof answer);
-        printf("%-14s%-9s%-52s%10s%10s\n", SKILLS[i], skc_outcome_name(skc_result_outcome(firsts[i])), answer,
+        char first[32], repeat[32];
+        printf("%-14s%-9s%-*s%10s%10s\n", SKILLS[i], skc_outcome_name(skc_result_outcome(firsts[i])), width, answers[i],
                human(skc_result_duration_us(firsts[i]), first, sizeof first),
                human(skc_result_duration_us(repeats[i]), repeat, sizeof repeat));
         skc_result_free(firsts[i]);
@@ -261,9 +332,9 @@ int main(int count, char **arguments) {
     if (count < 2) give_up("usage: weather FOLDER [DATABASE]");
     examples = arguments[1];
     text data = read_columns();
-    char folder[] = "/tmp/weather-XXXXXX", path[64];
-    if (count < 3 && !mkdtemp(folder)) give_up("no temporary folder");
-    snprintf(path, sizeof path, "%s/skills.db", folder);
+    char path[4096];
+    if (count < 3) make_temporary();
+    snprintf(path, sizeof path, "%s/skills.db", temporary);
 
     skc_library *library = NULL;
     skc_error *error = NULL;
@@ -274,6 +345,5 @@ int main(int count, char **arguments) {
     show_statistics(library);
     skc_status closed = skc_library_close(library);
     free(data.bytes);
-    if (count < 3 && (remove(path) != 0 || rmdir(folder) != 0)) give_up("%s is left behind", folder);
     return closed == SKC_OK ? 0 : 1;
 }

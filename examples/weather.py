@@ -1,4 +1,4 @@
-"""Four years of Seattle weather, asked seven questions by seven skills; then one that fails and one that never ends.
+"""Four years of Seattle weather, asked eight questions by eight skills; then one that fails and one that never ends.
 
 python weather.py [DATABASE]: without one, a database that is removed at the end.
 """
@@ -9,7 +9,7 @@ import csv
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import skillcache
 
@@ -22,6 +22,7 @@ SKILLS = [
     "monthly_table",
     "text_summary",
     "persistence",
+    "frost_season",
 ]
 TEXT_COLUMNS = ("date", "weather")
 TIMEOUT_MS = 300
@@ -54,41 +55,49 @@ def human(microseconds: int) -> str:
     return f"{microseconds} us" if microseconds < 1000 else f"{microseconds / 1000:.1f} ms"
 
 
-def expect(held: bool, what: str) -> None:
-    if not held:
-        sys.exit(f"not as expected: {what}")
+def give_up(why: object) -> NoReturn:
+    sys.exit(f"weather: {why}")
+
+
+def run(
+    library: skillcache.Library, name: str, columns: dict[str, list[Any]], outcome: str, timeout_ms: int | None = None
+) -> skillcache.Result:
+    result = library.run(name, columns, timeout_ms=timeout_ms)
+    if result.outcome != outcome:
+        why = result.error and (result.error.traceback or result.error.message)
+        give_up(f"{name} ended as {result.outcome}: {why or ''}")
+    return result
 
 
 def run_all(library: skillcache.Library, columns: dict[str, list[Any]]) -> None:
     rows = []
     for step, name in enumerate(SKILLS, start=1):
         show_progress(step, name, f"version {put(library, name)}, running")
-        first = library.run(name, columns)
-        expect(first.outcome == "success", f"{name} ended as {first.outcome}")
-        repeat = library.run(name, columns)
-        expect(repeat.cached and repeat.value == first.value, f"{name} was not answered from memory")
+        first = run(library, name, columns, "success")
+        repeat = run(library, name, columns, "success")
+        if not repeat.cached or repeat.value != first.value:
+            give_up(f"{name} was not answered from memory")
         rows.append((name, first, repeat))
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-    print(f"{'skill':<14}{'outcome':<9}{'answer':<52}{'first run':>10}{'repeat':>10}")
+    width = max(len(first.value["headline"]) for _, first, _ in rows) + 2
+    print(f"{'skill':<14}{'outcome':<9}{'answer':<{width}}{'first run':>10}{'repeat':>10}")
     for name, first, repeat in rows:
         times = f"{human(first.duration_us):>10}{human(repeat.duration_us):>10}"
-        print(f"{name:<14}{first.outcome:<9}{first.value['headline']:<52}{times}")
+        print(f"{name:<14}{first.outcome:<9}{first.value['headline']:<{width}}{times}")
 
 
 def fail(library: skillcache.Library, columns: dict[str, list[Any]]) -> None:
     put(library, "broken")
-    run = library.run("broken", columns)
-    expect(run.outcome == "error" and run.error is not None, f"broken ended as {run.outcome}")
-    line = library.get("broken").code.splitlines()[run.error.line - 1]
-    print(f"\nbroken fails at its line {run.error.line}, {run.error.type}: {run.error.message}\n{line}")
+    error = run(library, "broken", columns, "error").error
+    line = library.get("broken").code.splitlines()[error.line - 1]
+    print(f"\nbroken fails at its line {error.line}, {error.type}: {error.message}\n{line}")
 
 
 def time_out(library: skillcache.Library, columns: dict[str, list[Any]]) -> None:
     put(library, "endless")
-    run = library.run("endless", columns, timeout_ms=TIMEOUT_MS)
-    expect(run.outcome == "timeout", f"endless ended as {run.outcome}")
-    print(f"\nendless never ends; it was stopped after {human(run.duration_us)}, outcome {run.outcome}")
+    result = run(library, "endless", columns, "timeout", timeout_ms=TIMEOUT_MS)
+    print(f"\nendless never ends; it was stopped after {human(result.duration_us)}, outcome {result.outcome}")
 
 
 def show_statistics(library: skillcache.Library) -> None:
@@ -119,4 +128,4 @@ if __name__ == "__main__":
     try:
         main()
     except (OSError, skillcache.Error) as error:
-        sys.exit(f"weather: {error}")
+        give_up(error)

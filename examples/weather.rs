@@ -1,4 +1,4 @@
-//! Four years of Seattle weather, asked seven questions by seven skills; then one that fails and one that never ends.
+//! Four years of Seattle weather, asked eight questions by eight skills; then one that fails and one that never ends.
 //!
 //! `weather FOLDER [DATABASE]`: the folder of the examples; without a database, one that is removed at the end.
 
@@ -11,8 +11,16 @@ use std::{env, fs, process};
 use skillcache::json::Value;
 use skillcache::{Config, Data, Library, Outcome, RunOptions, RunResult, Skill};
 
-const SKILLS: [&str; 7] =
-    ["degree_days", "rain_streaks", "anomaly_days", "trend", "monthly_table", "text_summary", "persistence"];
+const SKILLS: [&str; 8] = [
+    "degree_days",
+    "rain_streaks",
+    "anomaly_days",
+    "trend",
+    "monthly_table",
+    "text_summary",
+    "persistence",
+    "frost_season",
+];
 const TEXT_COLUMNS: [&str; 2] = ["date", "weather"];
 const TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -51,8 +59,9 @@ fn human(time: Duration) -> String {
     }
 }
 
-fn expect(held: bool, what: impl FnOnce() -> String) -> Answer<()> {
-    if held { Ok(()) } else { Err(format!("not as expected: {}", what()).into()) }
+fn headline(result: &RunResult) -> Answer<String> {
+    let value = Value::parse(result.value.as_deref().unwrap_or_default())?;
+    Ok(value.get("headline").and_then(Value::as_str).ok_or("no headline")?.to_owned())
 }
 
 impl Story {
@@ -68,7 +77,10 @@ impl Story {
 
     fn run(&self, name: &str, options: &RunOptions, outcome: Outcome) -> Answer<RunResult> {
         let result = self.library.run(name, self.data.clone(), options)?;
-        expect(result.outcome == outcome, || format!("{name} ended as {}", result.outcome.name()))?;
+        if result.outcome != outcome {
+            let why = result.failure.map(|failure| failure.text()).unwrap_or_default();
+            return Err(format!("{name} ended as {}: {why}", result.outcome.name()).into());
+        }
         Ok(result)
     }
 
@@ -81,19 +93,19 @@ impl Story {
             eprint!("{begin}[{step}/{total}] {name}: version {version}, running{end}");
             let first = self.run(name, &RunOptions::default(), Outcome::Success)?;
             let repeat = self.run(name, &RunOptions::default(), Outcome::Success)?;
-            let is_same = repeat.is_cached && repeat.value == first.value;
-            expect(is_same, || format!("{name} was not answered from memory"))?;
-            table.push((name, first, repeat));
+            if !repeat.is_cached || repeat.value != first.value {
+                return Err(format!("{name} was not answered from memory").into());
+            }
+            table.push((name, headline(&first)?, first, repeat));
         }
         if is_live {
             eprint!("\r\x1b[K");
         }
-        println!("{:<14}{:<9}{:<52}{:>10}{:>10}", "skill", "outcome", "answer", "first run", "repeat");
-        for (name, first, repeat) in table {
-            let value = Value::parse(first.value.as_deref().unwrap_or_default())?;
-            let headline = value.get("headline").and_then(Value::as_str).ok_or("no headline")?;
+        let width = table.iter().map(|(_, headline, ..)| headline.len()).max().unwrap_or(0) + 2;
+        println!("{:<14}{:<9}{:<width$}{:>10}{:>10}", "skill", "outcome", "answer", "first run", "repeat");
+        for (name, headline, first, repeat) in table {
             let (once, again) = (human(first.duration), human(repeat.duration));
-            println!("{name:<14}{:<9}{headline:<52}{once:>10}{again:>10}", first.outcome.name());
+            println!("{name:<14}{:<9}{headline:<width$}{once:>10}{again:>10}", first.outcome.name());
         }
         Ok(())
     }

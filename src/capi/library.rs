@@ -32,6 +32,13 @@ pub type skc_progress_fn = Option<unsafe extern "C" fn(user_data: *mut c_void, d
 
 struct Call<'l>(&'l skc_library);
 
+impl<'l> Call<'l> {
+    fn count(library: &'l skc_library) -> Self {
+        *library.calls.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Call(library)
+    }
+}
+
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         // Told under the lock: once it is free, skc_library_close may free the object.
@@ -54,12 +61,15 @@ impl skc_library {
     ) -> skc_status {
         // SAFETY: the caller's promise.
         unsafe {
+            // Counted before `*err` is cleared: a host that sees it cleared knows that closing will wait for the call.
+            // In a forked child the lock may be held by a thread that is not there.
+            let counted = library.as_ref().filter(|handle| !handle.mark.is_forked()).map(Call::count);
             guard::call(err, || {
                 let handle = guard::borrow(library, "library")?;
                 handle.mark.check()?;
-                *handle.calls.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-                let _call = Call(handle);
-                body(&handle.library)
+                let result = body(&handle.library);
+                drop(counted);
+                result
             })
         }
     }

@@ -64,6 +64,9 @@ def _main():
     bound_digits(digits)
     sys.path.extend(job["path"])
     sys.argv = [""]
+    # Every script has these; `-S` leaves them out.
+    builtins = sys.modules["builtins"]
+    builtins.exit = builtins.quit = sys.exit
 
     def describe(error, traceback):
         """The members of an error frame. Whatever a skill's own exception does when looked at is contained."""
@@ -128,7 +131,7 @@ def _main():
 
     module = type(sys)("__main__")
     module.__dict__.update(job["globals"])
-    module.__dict__["__builtins__"] = sys.modules["builtins"]
+    module.__dict__["__builtins__"] = builtins
     try:
         code = build()
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:

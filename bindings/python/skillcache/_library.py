@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional, Union
 from . import _arguments as arguments
 from . import _json
 from ._arguments import CacheMode, Data, OptionValue
-from ._bindings import DROP, E_INVALID, EVENT, OK, PROGRESS, C
+from ._bindings import DROP, E_FORKED, E_INVALID, EVENT, OK, PROGRESS, C
 from ._errors import ClosedError, Error, TimeoutError, from_status, take
 from ._handle import CallbackThreads, LibraryHandle
 from ._result import Result
@@ -326,7 +326,7 @@ class Library:
         """A descriptor that is readable while events wait, for select and asyncio; the library owns it."""
         descriptor = int(self._handle.get(C.skc_library_event_fd))
         if descriptor < 0:
-            raise from_status(E_DATABASE)
+            raise from_status(E_FORKED)
         return descriptor
 
     # Upkeep

@@ -72,7 +72,6 @@ class Result:
     """How well the run was confined."""
 
     __slots__ = (
-        "_document",
         "_value",
         "cached",
         "cpu_us",
@@ -107,7 +106,6 @@ class Result:
         self.cpu_us = view.cpu_us
         self.peak_memory_bytes = view.peak_memory_bytes
         self.level = view.level.text()
-        self._document = C.skc_result_json(handle).copy()
         self._value: Any = _UNREAD
 
     @classmethod
@@ -138,11 +136,6 @@ class Result:
     def stderr(self) -> str:
         """What the skill wrote to stderr; bytes that are not UTF-8 are replaced by U+FFFD."""
         return self.stderr_bytes.decode("utf-8", "replace")
-
-    def json(self) -> dict[str, Any]:
-        """The whole result as the library's own JSON document, a new one at each call."""
-        document: dict[str, Any] = _json.decode(self._document.decode("utf-8"))
-        return document
 
     def __repr__(self) -> str:
         cached = " cached" if self.cached else ""

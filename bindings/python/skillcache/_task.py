@@ -8,7 +8,7 @@ from ctypes import byref, c_void_p
 from types import TracebackType
 from typing import TYPE_CHECKING, Optional
 
-from ._bindings import E_TIMEOUT, OK, PENDING, C
+from ._bindings import E_FORKED, OK, PENDING, C
 from ._errors import TimeoutError, from_status
 from ._handle import TaskHandle
 from ._result import Result
@@ -66,7 +66,7 @@ class Task:
         """A descriptor that becomes readable when the run is finished, for select and asyncio; the task owns it."""
         descriptor = int(self._handle.get(C.skc_task_fd))
         if descriptor < 0:
-            raise from_status(E_TIMEOUT)
+            raise from_status(E_FORKED)
         return descriptor
 
     @property

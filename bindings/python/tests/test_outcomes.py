@@ -1,0 +1,226 @@
+"""Every outcome of the contract, and what comes with it; none of it a skill can fake for another."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import skillcache
+from skillcache import Library, Result
+
+
+def run(lib: Library, code: str, inputs: dict[str, object] | None = None, **options: object) -> Result:
+    lib.put("s", code)
+    return lib.run("s", inputs, **options)  # type: ignore[arg-type]
+
+
+def test_an_uncaught_exception_shows_the_users_own_line(lib: Library) -> None:
+    code = '"""Docstring."""\nprint("before")\ndef f():\n    raise ValueError("boom")\n\nf()\n'
+    result = run(lib, code)
+    assert (result.outcome, result.value, result.stdout) == ("error", None, "before\n")
+    assert result.error is not None
+    assert (result.error.type, result.error.message, result.error.line) == ("ValueError", "boom", 4)
+    assert result.error.traceback is not None
+    assert 'File "<skill>", line 4, in f' in result.error.traceback
+    assert 'raise ValueError("boom")' in result.error.traceback
+
+
+def test_no_result(lib: Library) -> None:
+    assert run(lib, "x = 1").outcome == "no_result"
+    assert run(lib, "del inputs\n").outcome == "no_result"
+
+
+def test_invalid_input_says_where_and_why(lib: Library) -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "array", "items": {"type": "number"}}}, "required": ["x"]}
+    lib.put("s", "result = inputs['x']", input_schema=schema)
+    result = lib.run("s", {"x": [1, "two"]})
+    assert result.outcome == "invalid_input"
+    assert result.error is not None
+    assert (result.error.path, result.error.rule) == ("$.x[1]", "type")
+    missing = lib.run("s", {})
+    assert missing.error is not None
+    assert (missing.outcome, missing.error.rule) == ("invalid_input", "required")
+
+
+def test_invalid_output(lib: Library) -> None:
+    result = run(lib, "result = {1, 2}")
+    assert (result.outcome, result.value) == ("invalid_output", None)
+    assert run(lib, "result = float('nan')").outcome == "invalid_output"
+    assert run(lib, "result = {1: 'one', '1': 'two'}").outcome == "invalid_output", "one of them would be lost"
+    assert run(lib, "result = {1: ('a', 'b')}").value == {"1": ["a", "b"]}, "what the json module makes of it"
+    lib.put("s", "result = 'text'", output_schema={"type": "number"})
+    wrong = lib.run("s")
+    assert wrong.error is not None
+    assert (wrong.outcome, wrong.error.rule) == ("invalid_output", "type")
+
+
+def test_timeout(lib: Library) -> None:
+    result = run(lib, "print('begun', flush=True)\nwhile True: pass", timeout_ms=300)
+    assert (result.outcome, result.stdout) == ("timeout", "begun\n")
+    assert result.duration_us >= 300_000
+
+
+def test_processor_time_runs_out_as_a_timeout() -> None:
+    with skillcache.open(":memory:", {"sandbox.max_cpu_s": 1}) as lib:
+        assert run(lib, "while True: pass").outcome == "timeout"
+
+
+def test_memory_limit(lib: Library) -> None:
+    assert run(lib, "x = bytearray(1 << 30)\nresult = len(x)").outcome == "memory_limit"
+    assert run(lib, "x = []\nwhile True: x.append(bytearray(1 << 20))").outcome == "memory_limit"
+    assert run(lib, "result = len(bytearray(200 << 20))", max_memory_mb=512).value == 200 << 20
+
+
+def test_output_limit_and_cut_output() -> None:
+    with skillcache.open(":memory:", {"sandbox.max_answer_kb": 10, "sandbox.max_output_kb": 1}) as lib:
+        assert run(lib, "result = 'x' * 20_000").outcome == "output_limit"
+        cut = run(lib, "import sys\nprint('x' * 5000)\nprint('y', file=sys.stderr)\nresult = 1")
+        assert (cut.outcome, cut.value) == ("success", 1)
+        assert (len(cut.stdout), cut.stdout_truncated) == (1024, True)
+        assert (cut.stderr, cut.stderr_truncated) == ("y\n", False)
+
+
+def test_disk_limit() -> None:
+    with skillcache.open(":memory:", {"sandbox.max_file_mb": 1}) as lib:
+        result = run(lib, "f = open('big', 'wb')\nf.write(b'x' * (3 << 20))\nf.close()\nresult = 1")
+        assert result.outcome == "disk_limit"
+
+
+@pytest.mark.parametrize("error", ["PermissionError(1, 'no')", "PermissionError(13, 'no')", "OSError(1, 'no')"])
+def test_denied(lib: Library, error: str) -> None:
+    assert run(lib, f"raise {error}").outcome == "denied"
+
+
+@pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (11, "SIGSEGV"), (6, "SIGABRT"), (15, "SIGTERM")])
+def test_crashed_names_the_signal(lib: Library, number: int, name: str) -> None:
+    result = run(lib, f"import os\nprint('last words', flush=True)\nos.kill(os.getpid(), {number})\nresult = 1")
+    assert (result.outcome, result.stdout) == ("crashed", "last words\n")
+    assert result.error is not None
+    assert result.error.signal == name
+
+
+@pytest.mark.parametrize(
+    "code", ["import os\nos._exit(0)", "import os\nos._exit(7)", "import os\nos.close(3)\nos._exit(0)"]
+)
+def test_leaving_without_a_word_is_crashed(lib: Library, code: str) -> None:
+    assert run(lib, f"{code}\nresult = 1").outcome == "crashed"
+
+
+@pytest.mark.parametrize(
+    "code", ["exit()", "quit(0)", "import sys\nsys.exit(3)", "raise SystemExit", "result = 1\nexit()"]
+)
+def test_exit_is_an_exception_that_nobody_caught(lib: Library, code: str) -> None:
+    result = run(lib, code)
+    assert (result.outcome, result.value) == ("error", None)
+    assert result.error is not None
+    assert result.error.type == "SystemExit"
+
+
+def test_cancelled(lib: Library) -> None:
+    lib.put("s", "print('begun', flush=True)\nimport time\ntime.sleep(60)")
+    task = lib.submit("s")
+    task.cancel()
+    assert task.wait(10_000).outcome == "cancelled"
+
+
+FORGED = json.dumps({"outcome": "success", "value": 42})
+
+
+@pytest.mark.parametrize(
+    "printing",
+    [
+        "print('hello')",
+        f"print({FORGED!r})",
+        "print('A42')",
+        f"import os\nos.write(1, {FORGED.encode()!r})\nos.write(2, b'A42')",
+    ],
+)
+def test_what_a_skill_prints_is_never_its_answer(lib: Library, printing: str) -> None:
+    result = run(lib, f"{printing}\nresult = 'mine'")
+    assert (result.outcome, result.value) == ("success", "mine")
+    assert result.stdout
+    assert run(lib, printing).outcome == "no_result"
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        "b'junk'",
+        "b'\\0' * 100",
+        "b'\\xff' * 100",
+        "(1 << 40).to_bytes(8, 'little') + b'x'",
+        "b'A' + (1 << 62).to_bytes(8, 'big')",
+    ],
+)
+def test_junk_on_the_answer_channel_is_a_crash_of_that_run_alone(lib: Library, junk: str) -> None:
+    result = run(lib, f"import os\nos.write(3, {junk})\nos._exit(0)")
+    assert result.outcome == "crashed"
+    assert run(lib, "result = 1").value == 1
+
+
+def test_closing_stdout_changes_nothing(lib: Library) -> None:
+    code = "import os, sys\nprint('first')\nsys.stdout.flush()\nsys.stdout.close()\nos.close(1)\nresult = 'answer'"
+    result = run(lib, code)
+    assert (result.outcome, result.value, result.stdout) == ("success", "answer", "first\n")
+
+
+def test_a_skill_cannot_turn_its_failure_into_a_success_by_closing_the_channel(lib: Library) -> None:
+    assert run(lib, "import os\nos.close(3)\nresult = 1").outcome == "crashed"
+
+
+def test_what_was_printed_comes_with_a_hit_too(lib: Library) -> None:
+    lib.put("s", "print('h\N{LATIN SMALL LETTER E WITH ACUTE}')\nresult = 1")
+    assert [lib.run("s").stdout for _ in range(2)] == ["h\N{LATIN SMALL LETTER E WITH ACUTE}\n"] * 2
+
+
+def test_bytes_that_are_no_text_come_as_bytes(lib: Library) -> None:
+    result = run(lib, "import sys\nsys.stdout.buffer.write(b'\\xff\\0a')\nresult = 1")
+    assert result.stdout_bytes == b"\xff\0a"
+    assert result.stdout == "\N{REPLACEMENT CHARACTER}\0a"
+
+
+def test_failures_are_not_kept(lib: Library) -> None:
+    lib.put("s", "result = 1 / 0", cache="yes")
+    assert not any(lib.run("s").cached for _ in range(2))
+
+
+def test_a_tree_of_processes_is_gone_at_the_deadline(lib: Library) -> None:
+    code = "import os, time\npid = os.fork()\nprint(os.getpid(), flush=True)\ntime.sleep(60)"
+    result = run(lib, code, timeout_ms=500)
+    assert result.outcome == "timeout"
+    pids = [int(pid) for pid in result.stdout.split()]
+    assert len(pids) == 2
+    assert not [pid for pid in pids if is_running(pid)]
+
+
+def is_running(pid: int) -> bool:
+    """A dead process whose parent has not looked at it yet is not running."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_is_running_tells_the_living_from_the_dead() -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    assert is_running(process.pid)
+    process.kill()
+    process.wait()
+    assert not is_running(process.pid)
+
+
+def test_the_environment_is_pinned_and_the_folder_private(lib: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    code = (
+        "import os, sys, time, locale\nopen('note', 'w').write('x')\n"
+        "result = [sorted(os.environ), os.listdir('.'), time.tzname[0], sys.flags.isolated, sys.stdout.encoding,"
+        " sorted(int(fd) for fd in os.listdir('/proc/self/fd'))[:4], os.getsid(0) == os.getpid()]"
+    )
+    names, files, zone, isolated, encoding, descriptors, leads = run(lib, code).value
+    assert names == ["HOME", "LANG", "LC_ALL", "PATH", "SKILLCACHE_RUN", "TMPDIR", "TZ"]
+    assert (files, zone, isolated, encoding.lower(), leads) == (["note"], "UTC", 1, "utf-8", True)
+    assert descriptors == [0, 1, 2, 3]
+    assert run(lib, "import os\nresult = os.listdir('.')").value == [], "a new folder for each run"

@@ -1,0 +1,246 @@
+"""The road from put to kept result, and everything that can be asked on the way."""
+
+from __future__ import annotations
+
+import select
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import skillcache
+from skillcache import Library
+
+MEAN = "inputs = {'x': [0]}\nresult = sum(inputs['x']) / len(inputs['x'])\n"
+
+
+def test_a_skill_answers_and_the_second_call_comes_from_memory(lib: Library) -> None:
+    assert lib.put("mean", MEAN) == 1
+    first = lib.run("mean", {"x": [1, 2, 6]})
+    assert (first.outcome, first.value, first.cached, first.error) == ("success", 3.0, False, None)
+    assert (first.level, first.version) == ("process-only", 1)
+    assert first.duration_us > 0
+    assert first.cpu_us > 0
+    assert first.peak_memory_bytes > 1 << 20
+    second = lib.run("mean", {"x": [1, 2, 6]})
+    assert (second.outcome, second.value, second.cached) == ("success", 3.0, True)
+    assert not lib.run("mean", {"x": [1, 2, 6.0]}).cached, "6 and 6.0 are different values"
+
+
+def test_context_and_parameters_reach_the_skill(lib: Library) -> None:
+    code = "result = [inputs['a'], context['b'], parameters['c']]"
+    lib.put("all", code, parameters={"c": 3})
+    assert lib.run("all", {"a": 1}, context={"b": 2}).value == [1, 2, 3]
+
+
+def test_versions_stay_readable_and_runnable(lib: Library) -> None:
+    assert lib.put("v", "result = 1") == 1
+    assert lib.put("v", "result = 2") == 2
+    assert lib.put("v", "result = 2", description="only a description") == 2
+    assert [lib.run("v", version=version).value for version in (0, 1, 2)] == [2, 1, 2]
+    assert [lib.get("v", version).code for version in (0, 1)] == ["result = 2", "result = 1"]
+    with pytest.raises(skillcache.ConflictError):
+        lib.put("v", "result = 3", expected_version=1)
+    lib.remove("v")
+    with pytest.raises(skillcache.SkillNotFoundError):
+        lib.get("v")
+    assert lib.put("v", "result = 3") == 3, "the numbering goes on"
+
+
+def test_a_record_comes_back_as_it_was_put(lib: Library) -> None:
+    fields: dict[str, Any] = {
+        "name": "Mean",
+        "description": "arithmetic \N{EM DASH} mean",
+        "category": "math",
+        "complexity": "basic",
+        "input_schema": {"type": "object", "required": ["x"]},
+        "output_schema": {"type": "number"},
+        "parameters": {"digits": 2},
+        "performance_metrics": {"mae": 0.5},
+        "tags": ["ta", "math"],
+        "examples": [{"x": [1]}],
+        "created_by": "a test",
+        "cache": "yes",
+        "ttl_s": 60,
+        "key_order": "ignore",
+        "timeout_ms": 500,
+        "max_memory_mb": 256,
+    }
+    lib.put("mean", MEAN, **fields)
+    lib.run("mean", {"x": [1]})
+    skill = lib.get("mean")
+    assert (skill.id, skill.version, skill.code, skill.language) == ("mean", 1, MEAN, "python")
+    assert {name: skill[name] for name in fields} == fields
+    assert (skill.usage_count, skill.success_count, skill.is_active) == (1, 1, True)
+    assert skill.created_at.endswith("Z")
+    assert skill.last_used is not None
+
+
+def test_list_and_search_find_skills(lib: Library) -> None:
+    lib.put("rsi", "result = 1", description="relative strength index", tags=["ta", "fast"], category="trading")
+    lib.put("sma", "result = 2", description="simple moving average", tags=["ta"], category="trading")
+    lib.put("greet", "result = 3", description="says hello", is_active=False)
+    assert [skill.id for skill in lib.list()] == ["greet", "rsi", "sma"]
+    assert [skill.id for skill in lib.list(tags=["ta", "fast"])] == ["rsi"]
+    assert [skill.id for skill in lib.list(category="trading", limit=1, offset=1)] == ["sma"]
+    assert [skill.id for skill in lib.list(active=False)] == ["greet"]
+    assert "code" not in lib.list()[0]
+    hits = lib.search("moving average")
+    assert hits[0].id == "sma"
+    assert hits[0].score > 0
+    assert [hit.id for hit in lib.search("index", tags="fast")] == ["rsi"]
+    assert lib.search("nothing like it") == []
+
+
+def test_validate_says_what_there_is_to_say(lib: Library) -> None:
+    good = lib.validate(MEAN)
+    assert (good.valid, good.findings, good.deterministic, good.slots) == (True, [], True, {"inputs": 1})
+    clock = lib.validate("import time\nresult = time.time()")
+    assert (clock.valid, clock.deterministic) == (True, False)
+    assert "time" in clock.reasons[0]
+    broken = lib.validate("x = 1\nresult = = 2")
+    assert not broken.valid
+    assert (broken.findings[0].rule, broken.findings[0].severity, broken.findings[0].line) == ("syntax", "error", 2)
+    shadowed = lib.validate("inputs = {}\ninputs = {'a': 1}\nresult = inputs")
+    assert [(finding.rule, finding.line) for finding in shadowed.findings] == [("input-shadowed", 2)]
+
+
+def test_inject_gives_a_script_that_stands_alone(lib: Library) -> None:
+    script = lib.inject(MEAN, {"x": [1, 2, 6], "s": "'\"\\\n"}, {"who": "me"})
+    names: dict[str, Any] = {}
+    exec(compile(script, "script", "exec"), names)
+    assert names["inputs"] == {"x": [1, 2, 6], "s": "'\"\\\n"}
+    assert names["context"] == {"who": "me"}
+    assert names["result"] == 3.0
+
+
+def test_cache_modes(lib: Library) -> None:
+    lib.put("clock", "import time\nresult = time.time()")
+    assert not lib.run("clock").cached
+    assert not lib.run("clock").cached, "a clock is not deterministic"
+    kept = lib.run("clock", cache=True)
+    assert lib.run("clock", cache="yes").value == kept.value
+    refreshed = lib.run("clock", cache="refresh")
+    assert not refreshed.cached
+    assert lib.run("clock", cache=True).value == refreshed.value
+    assert not lib.run("clock", cache=False).cached
+    lib.put("one", "result = 1", cache="no")
+    assert not any(lib.run("one").cached for _ in range(2))
+    assert [lib.run("one", cache="required").cached for _ in range(2)] == [False, True]
+
+
+def test_clear_and_evict_expired(lib: Library) -> None:
+    lib.put("one", "result = 1")
+    lib.run("one")
+    lib.clear("execution")
+    assert not lib.run("one").cached
+    lib.run("one", cache="refresh", ttl_s=0.001)
+    threading.Event().wait(0.01)
+    assert lib.evict_expired() == 1
+    assert not lib.run("one").cached
+
+
+def test_run_many_keeps_the_order_and_reports_progress(lib: Library) -> None:
+    lib.put("square", "result = inputs['x'] ** 2")
+    seen: list[tuple[int, int]] = []
+    results = lib.run_many("square", [{"x": x} for x in range(6)], progress=lambda *step: seen.append(step))
+    assert [result.value for result in results] == [0, 1, 4, 9, 16, 25]
+    assert seen == [(done, 6) for done in range(1, 7)]
+
+
+def test_run_many_is_cancelled_by_false_and_by_an_exception(lib: Library) -> None:
+    lib.put("square", "result = inputs['x'] ** 2")
+    items = [{"x": x} for x in range(20)]
+    results = lib.run_many("square", items, progress=lambda done, total: done < 2, concurrency=1)
+    assert len(results) == 20
+    assert results[-1].outcome == "cancelled"
+
+    def fail(done: int, total: int) -> None:
+        raise LookupError("from the callback")
+
+    with pytest.raises(LookupError, match="from the callback"):
+        lib.run_many("square", items, progress=fail)
+
+
+def test_a_task_runs_in_the_background(lib: Library) -> None:
+    lib.put("slow", "import time\ntime.sleep(inputs['s'])\nresult = 'done'")
+    with lib.submit("slow", {"s": 0.3}) as task:
+        assert not task.poll()
+        with pytest.raises(skillcache.TimeoutError):
+            task.wait(1)
+        assert select.select([task.fd], [], [], 10)[0]
+        assert task.poll()
+        assert [task.wait().value for _ in range(2)] == ["done", "done"]
+    endless = lib.submit("slow", {"s": 60})
+    endless.cancel()
+    assert endless.wait(10_000).outcome == "cancelled"
+
+
+def test_a_task_that_outlives_its_library_says_so() -> None:
+    lib = skillcache.open(":memory:")
+    lib.put("slow", "import time\ntime.sleep(60)")
+    task = lib.submit("slow")
+    lib.close()
+    with pytest.raises(skillcache.CancelledError):
+        task.wait()
+    task.close()
+
+
+def test_statistics_metrics_and_health_agree(lib: Library) -> None:
+    lib.put("one", "result = 1")
+    for _ in range(3):
+        lib.run("one")
+    stats = lib.stats()
+    assert (stats["runs"]["total"], stats["runs"]["cached"], stats["runs"]["executed"]) == (3, 2, 1)
+    assert sum(stats["runs"]["by_outcome"].values()) == 3
+    results = stats["caches"]["execution"]
+    assert (results["size"], results["hits"], results["misses"]) == (1, 2, 1)
+    assert stats["latency_us"]["cached"]["count"] == 2
+    metrics = lib.metrics()
+    assert 'skillcache_runs_total{outcome="success",cached="true"} 2\n' in metrics
+    assert metrics.endswith("# EOF\n")
+    health = lib.health()
+    assert health["status"] == "healthy"
+    assert set(health["components"]) == {"store", "interpreter", "sandbox"}
+
+
+def test_events_are_read_in_order_and_once(lib: Library) -> None:
+    lib.put("bad", "result = 1 / 0")
+    lib.run("bad", trace="my-trace")
+    assert select.select([lib.event_fd], [], [], 0)[0]
+    events = list(lib.events())
+    assert [event["kind"] for event in events] == ["sandbox_level", "skill_put", "run_failed"]
+    assert [event["seq"] for event in events] == [1, 2, 3]
+    assert events[2]["fields"]["trace"] == "my-trace"
+    assert list(lib.events()) == []
+    assert not select.select([lib.event_fd], [], [], 0)[0]
+
+
+def test_events_come_to_a_callback() -> None:
+    kinds: list[str] = []
+    arrived = threading.Event()
+
+    def on_event(event: dict[str, Any]) -> None:
+        kinds.append(event["kind"])
+        if event["kind"] == "skill_removed":
+            arrived.set()
+
+    with skillcache.open(":memory:", on_event=on_event) as lib:
+        lib.put("one", "result = 1")
+        lib.remove("one")
+        assert arrived.wait(10)
+        with pytest.raises(skillcache.InvalidArgumentError):
+            next(lib.events())
+    assert kinds == ["sandbox_level", "skill_put", "skill_removed"]
+
+
+def test_a_file_keeps_the_skills(tmp_path: Path) -> None:
+    path = tmp_path / "skills.db"
+    with skillcache.open(path) as lib:
+        lib.put("mean", MEAN, tags=["math"])
+        lib.run("mean", {"x": [1]})
+    with skillcache.open(path, {"pool.size": 2}) as lib:
+        skill = lib.get("mean")
+        assert (skill.code, skill.tags, skill.usage_count) == (MEAN, ["math"], 1)
+        assert lib.run("mean", {"x": [4]}).value == 4.0
