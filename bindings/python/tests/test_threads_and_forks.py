@@ -151,9 +151,6 @@ def test_a_forked_child_is_refused_and_the_parent_works_on(tmp_path: Path) -> No
             assert (result.value, skill.code) == (1, "result = 1")
             task.close()
             lib.close()
-            with skillcache.open(":memory:") as own:
-                own.put("three", "result = 3")
-                assert own.run("three").value == 3
 
         in_child(child)
         assert lib.run("one").cached
@@ -161,6 +158,18 @@ def test_a_forked_child_is_refused_and_the_parent_works_on(tmp_path: Path) -> No
         assert lib.put("two", "result = 2") == 1
     with skillcache.open(path) as lib:
         assert [skill.id for skill in lib.list()] == ["one", "two"]
+
+
+def test_a_child_forked_while_no_call_is_under_way_may_open_its_own(lib: Library) -> None:
+    lib.put("one", "result = 1")
+    assert lib.run("one").value == 1
+
+    def child() -> None:
+        with skillcache.open(":memory:") as own:
+            own.put("two", "result = 2")
+            assert own.run("two").value == 2
+
+    in_child(child)
 
 
 def test_ctrl_c_interrupts_a_wait_and_not_the_run(lib: Library) -> None:
