@@ -39,8 +39,9 @@ static void give_up(const char *format, ...) {
     exit(1);
 }
 
-static void check(skc_status status, skc_error *error) {
-    if (status != SKC_OK) give_up("%s (%s)", skc_error_message(error).ptr, skc_status_name(status));
+/* Takes the place of the error, because arguments are evaluated in any order: the call may come after its value. */
+static void check(skc_status status, skc_error *const *error) {
+    if (status != SKC_OK) give_up("%s", skc_error_message(*error).ptr);
 }
 
 /* A text that grows. */
@@ -134,7 +135,7 @@ static text read_columns(void) {
     }
     append_text(&data, "}}");
     free(file.bytes);
-    printf("Seattle, %d days from %s to %s, asked from C\n\n", days, first, last);
+    printf("Seattle, %d days from %s to %s, asked from C\n", days, first, last);
     fflush(stdout); /* before progress, which goes to stderr */
     return data;
 }
@@ -223,10 +224,10 @@ static uint32_t put(skc_library *library, const char *name) {
     if (!docstring) give_up("%s does not say what it is for", name);
     text description = {NULL, 0, 0};
     append(&description, docstring + 3, strcspn(docstring + 3, "\"\n"));
-    check(skc_skill_set(skill, "description", description.bytes, &error), error);
-    check(skc_skill_set(skill, "category", "climate", &error), error);
-    check(skc_skill_set(skill, "tags", "[\"weather\"]", &error), error);
-    check(skc_library_put(library, skill, &version, &error), error);
+    check(skc_skill_set(skill, "description", description.bytes, &error), &error);
+    check(skc_skill_set(skill, "category", "climate", &error), &error);
+    check(skc_skill_set(skill, "tags", "[\"weather\"]", &error), &error);
+    check(skc_library_put(library, skill, &version, &error), &error);
     skc_skill_free(skill);
     free(description.bytes);
     free(code.bytes);
@@ -236,7 +237,7 @@ static uint32_t put(skc_library *library, const char *name) {
 static skc_result *run(skc_library *library, const char *name, const text *data, const char *options, int32_t outcome) {
     skc_result *result = NULL;
     skc_error *error = NULL;
-    check(skc_library_run(library, name, data->bytes, data->length, options, &result, &error), error);
+    check(skc_library_run(library, name, data->bytes, data->length, options, &result, &error), &error);
     if (skc_result_outcome(result) != outcome)
         give_up("%s ended as %s: %s", name, skc_outcome_name(skc_result_outcome(result)), skc_result_error(result).ptr);
     return result;
@@ -263,7 +264,7 @@ static void run_all(skc_library *library, const text *data) {
         if ((int)strlen(answers[i]) + 2 > width) width = (int)strlen(answers[i]) + 2;
     }
     if (isatty(STDERR_FILENO)) fputs("\r\x1b[K", stderr);
-    printf("%-14s%-9s%-*s%10s%10s\n", "skill", "outcome", width, "answer", "first run", "repeat");
+    printf("\n%-14s%-9s%-*s%10s%10s\n", "skill", "outcome", width, "answer", "first run", "repeat");
     for (int i = 0; i < SKILL_COUNT; i++) {
         char first[32], repeat[32];
         printf("%-14s%-9s%-*s%10s%10s\n", SKILLS[i], skc_outcome_name(skc_result_outcome(firsts[i])), width, answers[i],
@@ -286,7 +287,7 @@ static void fail(skc_library *library, const text *data) {
            string_of(FIND(view.error_json.ptr, "message"), message, sizeof message));
     skc_skill *skill = NULL;
     skc_error *error = NULL;
-    check(skc_library_get(library, "broken", 0, &skill, &error), error);
+    check(skc_library_get(library, "broken", 0, &skill, &error), &error);
     const char *source = skc_skill_code(skill).ptr;
     for (int i = 1; i < line; i++)
         source = strchr(source, '\n') + 1;
@@ -307,7 +308,7 @@ static void time_out(skc_library *library, const text *data) {
 static void show_statistics(skc_library *library) {
     skc_blob *blob = NULL;
     skc_error *error = NULL;
-    check(skc_library_stats(library, &blob, &error), error);
+    check(skc_library_stats(library, &blob, &error), &error);
     const char *stats = skc_blob_str(blob).ptr, *results = FIND(stats, "caches", "execution"), *comma = "";
     char executed[32], cached[32], mode[32], level[32];
     printf("\nstatistics\n  runs      %.0f: ", NUMBER(stats, "runs", "total"));
@@ -338,7 +339,7 @@ int main(int count, char **arguments) {
 
     skc_library *library = NULL;
     skc_error *error = NULL;
-    check(skc_library_open(count < 3 ? path : arguments[2], NULL, &library, &error), error);
+    check(skc_library_open(count < 3 ? path : arguments[2], NULL, &library, &error), &error);
     run_all(library, &data);
     fail(library, &data);
     time_out(library, &data);

@@ -81,7 +81,7 @@ def run_all(library: skillcache.Library, columns: dict[str, list[Any]]) -> None:
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     width = max(len(first.value["headline"]) for _, first, _ in rows) + 2
-    print(f"{'skill':<14}{'outcome':<9}{'answer':<{width}}{'first run':>10}{'repeat':>10}")
+    print(f"\n{'skill':<14}{'outcome':<9}{'answer':<{width}}{'first run':>10}{'repeat':>10}")
     for name, first, repeat in rows:
         times = f"{human(first.duration_us):>10}{human(repeat.duration_us):>10}"
         print(f"{name:<14}{first.outcome:<9}{first.value['headline']:<{width}}{times}")
@@ -114,7 +114,7 @@ def show_statistics(library: skillcache.Library) -> None:
 def main() -> None:
     columns = read_columns()
     days = columns["date"]
-    print(f"Seattle, {len(days)} days from {days[0]} to {days[-1]}, asked from Python\n", flush=True)
+    print(f"Seattle, {len(days)} days from {days[0]} to {days[-1]}, asked from Python", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         path = sys.argv[1] if len(sys.argv) > 1 else str(Path(folder) / "skills.db")
         with skillcache.open(path) as library:

@@ -32,9 +32,14 @@ struct Story {
     data: Data,
 }
 
+fn read_file(folder: &Path, name: &str) -> Answer<String> {
+    let path = folder.join(name);
+    fs::read_to_string(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()).into())
+}
+
 /// The columns of the records as run-time data. Prints what it read.
 fn read_columns(folder: &Path) -> Answer<Data> {
-    let file = fs::read_to_string(folder.join("data/seattle-weather.csv"))?;
+    let file = read_file(folder, "data/seattle-weather.csv")?;
     let mut rows = file.lines().map(|row| row.split(',').collect::<Vec<_>>());
     let names = rows.next().ok_or("the records are empty")?;
     let rows: Vec<_> = rows.collect();
@@ -48,7 +53,7 @@ fn read_columns(folder: &Path) -> Answer<Data> {
     };
     let columns = names.iter().enumerate().map(column).collect::<Answer<Vec<_>>>()?;
     let (first, last) = (rows.first().ok_or("no days")?[0], rows[rows.len() - 1][0]);
-    println!("Seattle, {} days from {first} to {last}, asked from Rust\n", rows.len());
+    println!("Seattle, {} days from {first} to {last}, asked from Rust", rows.len());
     Ok(Data { inputs: Some(Value::Object(columns)), context: None })
 }
 
@@ -66,7 +71,7 @@ fn headline(result: &RunResult) -> Answer<String> {
 
 impl Story {
     fn put(&self, name: &str) -> Answer<u32> {
-        let code = fs::read_to_string(self.folder.join(format!("skills/{name}.py")))?;
+        let code = read_file(&self.folder, &format!("skills/{name}.py"))?;
         let docstring = code.split("\"\"\"").nth(1).unwrap_or_default();
         let mut skill = Skill::new(name, code.as_str());
         skill.set("description", docstring.lines().next().unwrap_or_default())?;
@@ -102,7 +107,7 @@ impl Story {
             eprint!("\r\x1b[K");
         }
         let width = table.iter().map(|(_, headline, ..)| headline.len()).max().unwrap_or(0) + 2;
-        println!("{:<14}{:<9}{:<width$}{:>10}{:>10}", "skill", "outcome", "answer", "first run", "repeat");
+        println!("\n{:<14}{:<9}{:<width$}{:>10}{:>10}", "skill", "outcome", "answer", "first run", "repeat");
         for (name, headline, first, repeat) in table {
             let (once, again) = (human(first.duration), human(repeat.duration));
             println!("{name:<14}{:<9}{headline:<width$}{once:>10}{again:>10}", first.outcome.name());

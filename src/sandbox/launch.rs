@@ -19,8 +19,9 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use rustix::io::fcntl_dupfd_cloexec;
-use rustix::process::{Pid, Signal, pidfd_send_signal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::{Pid, Signal, kill_process, pidfd_send_signal};
 
 /// What to start.
 pub(super) struct Command<'c> {
@@ -202,12 +203,6 @@ unsafe fn enter(plan: &Plan) -> &'static str {
             }
         }
         close_others(if plan.descriptors[3] < 0 { 3 } else { 4 });
-        for limit in 0..plan.limit_count {
-            let (resource, soft, hard) = *plan.limits.add(limit);
-            if !limit_resource(resource, soft, hard) {
-                return "setrlimit";
-            }
-        }
         if libc::chdir(plan.folder) < 0 {
             return "chdir";
         }
@@ -215,6 +210,13 @@ unsafe fn enter(plan: &Plan) -> &'static str {
         let mut none = std::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+        // Last, because an emulator that runs this code needs memory and descriptors of its own.
+        for limit in 0..plan.limit_count {
+            let (resource, soft, hard) = *plan.limits.add(limit);
+            if !limit_resource(resource, soft, hard) {
+                return "setrlimit";
+            }
+        }
         libc::execve(plan.executable, plan.arguments, plan.environment);
         "start the interpreter"
     }
@@ -233,7 +235,14 @@ unsafe fn limit_resource(resource: u32, soft: u64, hard: u64) -> bool {
             return false;
         }
         let hard = hard.min(limit.rlim_max);
-        libc::setrlimit(resource, &libc::rlimit { rlim_cur: soft.min(hard), rlim_max: hard }) == 0
+        if libc::setrlimit(resource, &libc::rlimit { rlim_cur: soft.min(hard), rlim_max: hard }) == 0 {
+            return true;
+        }
+        // The kernel lets everybody lower a limit. Valgrind keeps the hard one of descriptors for itself.
+        resource == libc::RLIMIT_NOFILE && {
+            limit.rlim_cur = soft.min(hard);
+            libc::setrlimit(resource, &limit) == 0
+        }
     }
 }
 
@@ -263,7 +272,16 @@ impl Child {
 
     /// Sends a signal; false when the child has been reaped already.
     pub fn signal(&self, signal: Signal) -> bool {
-        pidfd_send_signal(&self.pidfd, signal).is_ok()
+        match pidfd_send_signal(&self.pidfd, signal) {
+            // Emulators such as valgrind do not know the call; while the child lives, its number is its own.
+            Err(Errno::NOSYS) => !self.has_ended() && kill_process(self.pid, signal).is_ok(),
+            sent => sent.is_ok(),
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        !matches!(poll(&mut ended, Some(&Timespec::default())), Ok(0))
     }
 
     /// Waits for the end and collects it.

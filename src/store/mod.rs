@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 pub use search::Filter;
@@ -401,11 +402,11 @@ fn set_profile(transaction: &Connection, key: i64, value: impl Fn(&Field, usize)
 }
 
 /// How a field stands in its column: texts as they are, the rest as JSON, nothing as NULL.
-fn column_text(field: &Field, value: &Value) -> Option<String> {
+fn column_text(field: &Field, value: &Value) -> SqlValue {
     match value {
-        Value::Null => None,
-        Value::String(text) if field.is_text() => Some(text.clone()),
-        other => Some(other.to_text()),
+        Value::Null => SqlValue::Null,
+        Value::String(text) if field.is_text() => SqlValue::Text(text.clone()),
+        other => SqlValue::Text(other.to_text()),
     }
 }
 

@@ -1,0 +1,84 @@
+/* Checks that stop the program and say where. */
+
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <skillcache.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "%s:%d: FAILED: %s\n", __FILE__, __LINE__, #condition);                                    \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
+    } while (0)
+
+/* A call that must succeed; says the library's own words otherwise. */
+#define OK(call)                                                                                                       \
+    do {                                                                                                               \
+        skc_error *err = NULL;                                                                                         \
+        skc_status status_ = (call);                                                                                   \
+        if (status_ != SKC_OK) {                                                                                       \
+            fprintf(stderr, "%s:%d: FAILED: %s: %s (%s)\n", __FILE__, __LINE__, #call, skc_error_message(err).ptr,     \
+                    skc_status_name(status_));                                                                         \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
+        CHECK(err == NULL);                                                                                            \
+    } while (0)
+
+/* A call that must be refused with a status, in words that contain some text; the call names its error `err`. */
+#define REFUSED(code, words, call)                                                                                     \
+    do {                                                                                                               \
+        skc_error *err = (skc_error *)1;                                                                               \
+        skc_status status_ = (call);                                                                                   \
+        if (status_ != (code) || err == NULL || !strstr(skc_error_message(err).ptr, words)) {                          \
+            fprintf(stderr, "%s:%d: FAILED: %s gave %s: %s\n", __FILE__, __LINE__, #call, skc_status_name(status_),    \
+                    skc_error_message(status_ ? err : NULL).ptr);                                                      \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
+        CHECK(skc_error_code(err) == (code));                                                                          \
+        CHECK(strstr(skc_error_json(err).ptr, skc_status_name(code)) != NULL);                                         \
+        skc_error_free(err);                                                                                           \
+    } while (0)
+
+#define RUN_TEST(test)                                                                                                 \
+    do {                                                                                                               \
+        test();                                                                                                        \
+        printf("%s ok\n", #test);                                                                                      \
+        fflush(stdout);                                                                                                \
+    } while (0)
+
+#define UNUSED(parameter) ((void)(parameter))
+
+static inline skc_library *open_memory(void) {
+    skc_library *library = NULL;
+    OK(skc_library_open(":memory:", NULL, &library, &err));
+    CHECK(library != NULL);
+    return library;
+}
+
+static inline void put(skc_library *library, const char *id, const char *code) {
+    skc_skill *skill = skc_skill_new(id, code, SKC_NTS);
+    CHECK(skill != NULL);
+    OK(skc_library_put(library, skill, NULL, &err));
+    skc_skill_free(skill);
+}
+
+static inline skc_result *run(skc_library *library, const char *id, const char *data, const char *options) {
+    skc_result *result = NULL;
+    OK(skc_library_run(library, id, data, data ? SKC_NTS : 0, options, &result, &err));
+    CHECK(result != NULL);
+    return result;
+}
+
+static inline bool is(skc_str text, const char *expected) {
+    return text.len == strlen(expected) && memcmp(text.ptr, expected, text.len) == 0 && text.ptr[text.len] == '\0';
+}
+
+static inline bool has(skc_str text, const char *part) { return strstr(text.ptr, part) != NULL; }
+
+#endif
