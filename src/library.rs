@@ -54,7 +54,8 @@ impl Library {
 
     /// Opens with a callback that gets every event; [`next_event`](Library::next_event) is refused then.
     pub fn open_with_events(path: &str, config: &Config, callback: Option<EventCallback>) -> Result<Self> {
-        let execution = Arc::new(Execution::new(path, config)?);
+        // The pool starts threads of its own.
+        let execution = Arc::new(with_signals_blocked(|| Execution::new(path, config))?);
         let has_callback = callback.is_some();
         let callback = callback.map(|callback| deliver_events(execution.clone(), callback)).transpose()?;
         let level = vec![

@@ -124,18 +124,25 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
 }
 
 /// Does some work with every signal blocked in the calling thread. Threads started meanwhile keep them blocked, so that no
-/// handler of the host ever runs on one of ours. The work must not panic.
+/// handler of the host ever runs on one of ours.
 pub fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
-    // SAFETY: both sets are plain data that the calls below initialise before anything reads them, and the mask is the
-    // calling thread's own.
-    unsafe {
+    /// Puts the mask back, whichever way the work ends.
+    struct Before(libc::sigset_t);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            // SAFETY: the set is what the call below filled; the mask is the calling thread's own.
+            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+        }
+    }
+    // SAFETY: both sets are plain data that the calls initialise before anything reads them, and the mask is the calling
+    // thread's own.
+    let _before = unsafe {
         let (mut all, mut before) = (std::mem::zeroed::<libc::sigset_t>(), std::mem::zeroed::<libc::sigset_t>());
         libc::sigfillset(&mut all);
         libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
-        let value = work();
-        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
-        value
-    }
+        Before(before)
+    };
+    work()
 }
 
 fn clone_child(plan: &mut Plan) -> Result<Child, LaunchError> {
