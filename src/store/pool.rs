@@ -1,11 +1,13 @@
 //! The connection pool: r2d2, counted.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use r2d2::{Pool, PooledConnection};
 use r2d2_sqlite::SqliteConnectionManager;
+use scheduled_thread_pool::{OnPoolDropBehavior, ScheduledThreadPool};
 
 use super::sqlite;
 use crate::config::Config;
@@ -34,7 +36,14 @@ impl ConnectionPool {
         let manager = manager.with_init(move |connection| sqlite::set_up(connection, busy_timeout));
         let (size, max_overflow) = if path.is_some() { (config.pool_size, config.pool_max_overflow) } else { (1, 0) };
         let recycle = path.map(|_| Duration::from_secs(config.pool_recycle_s));
+        // As r2d2 makes it, but for what happens at the end: its own would wait up to 30 s for the next sweep.
+        let threads = ScheduledThreadPool::builder()
+            .num_threads(3)
+            .thread_name_pattern("skillcache-pool-{}")
+            .on_drop_behavior(OnPoolDropBehavior::DiscardPendingScheduled)
+            .build();
         let pool = Pool::builder()
+            .thread_pool(Arc::new(threads))
             .max_size(u32::try_from(size + max_overflow).unwrap_or(u32::MAX))
             // Connections open when first needed: `min_idle` counts idle ones, so any other number opens too many.
             .min_idle(Some(0))

@@ -31,6 +31,30 @@ static int descriptors(int *inheritable) {
     return count;
 }
 
+static int threads(void) {
+    DIR *folder = opendir("/proc/self/task");
+    CHECK(folder != NULL);
+    int count = 0;
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;)
+        count += entry->d_name[0] != '.';
+    closedir(folder);
+    return count;
+}
+
+static void no_thread_is_left_after_closing(void) {
+    for (int i = 0; i < 10; i++) {
+        skc_library *library = open_memory();
+        put(library, "one", "result = 1");
+        CHECK(threads() > 1);
+        OK(skc_library_close(library));
+    }
+    /* Threads that were told to end may take a moment. */
+    for (int waited = 0; threads() > 1; waited++) {
+        CHECK(waited < 200);
+        usleep(10000);
+    }
+}
+
 static void nothing_is_left_after_fifty_runs(void) {
     int kept_before, kept_during, before = descriptors(&kept_before);
     skc_library *library = open_memory();
@@ -157,6 +181,7 @@ static void a_host_that_reaps_every_child_itself(void) {
 }
 
 int main(void) {
+    RUN_TEST(no_thread_is_left_after_closing);
     RUN_TEST(nothing_is_left_after_fifty_runs);
     RUN_TEST(nothing_of_the_process_is_changed);
     RUN_TEST(threads_of_the_library_block_signals);
