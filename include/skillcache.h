@@ -408,6 +408,13 @@ skc_status skc_config_on_event(skc_config *config,
 skc_status skc_library_open(const char *path, const skc_config *config, skc_library **out, skc_error **err);
 
 /**
+ * Refuses new calls from now on (SKC_E_CLOSED), cancels runs and tasks and waits for them, as closing does, but frees
+ * nothing: the handle stays valid until skc_library_close. For hosts whose threads may be on their way into a call:
+ * shut down, wait until they are back, close. May be repeated.
+ */
+skc_status skc_library_shut_down(skc_library *library);
+
+/**
  * Closes a library: refuses new calls (SKC_E_CLOSED), cancels runs and tasks, waits for calls in progress, writes the
  * counters, frees. No call may begin after this one. NULL is allowed. In a forked child it returns SKC_E_FORKED: the
  * handle is spent there too, and nothing of the parent's is touched.

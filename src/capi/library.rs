@@ -61,15 +61,11 @@ impl skc_library {
     ) -> skc_status {
         // SAFETY: the caller's promise.
         unsafe {
-            // Counted before `*err` is cleared: a host that sees it cleared knows that closing will wait for the call.
-            // In a forked child the lock may be held by a thread that is not there.
-            let counted = library.as_ref().filter(|handle| !handle.mark.is_forked()).map(Call::count);
             guard::call(err, || {
                 let handle = guard::borrow(library, "library")?;
                 handle.mark.check()?;
-                let result = body(&handle.library);
-                drop(counted);
-                result
+                let _call = Call::count(handle);
+                body(&handle.library)
             })
         }
     }
@@ -122,6 +118,23 @@ pub unsafe extern "C" fn skc_library_open(
             let mark = Arc::new(ForkMark::new()?);
             let handle = skc_library { library, mark, calls: Mutex::new(0), call_ended: Condvar::new() };
             *out = Box::into_raw(Box::new(handle));
+            Ok(())
+        })
+    }
+}
+
+/// Refuses new calls from now on (SKC_E_CLOSED), cancels runs and tasks and waits for them, as closing does, but frees
+/// nothing: the handle stays valid until skc_library_close. For hosts whose threads may be on their way into a call:
+/// shut down, wait until they are back, close. May be repeated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skc_library_shut_down(library: *mut skc_library) -> skc_status {
+    // SAFETY: the door's contract.
+    unsafe {
+        guard::call(std::ptr::null_mut(), || {
+            let handle = guard::borrow(library, "library")?;
+            handle.mark.check()?;
+            let _call = Call::count(handle);
+            handle.library.close();
             Ok(())
         })
     }

@@ -120,6 +120,7 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "skc_config_set": (_STATUS, (_HANDLE, c_char_p, c_char_p, _OUT)),
     "skc_config_on_event": (_STATUS, (_HANDLE, EVENT, c_void_p, DROP, _OUT)),
     "skc_library_open": (_STATUS, (c_char_p, _HANDLE, _OUT, _OUT)),
+    "skc_library_shut_down": (_STATUS, (_HANDLE,)),
     "skc_library_close": (_STATUS, (_HANDLE,)),
     "skc_library_put": (_STATUS, (_HANDLE, _HANDLE, POINTER(c_uint32), _OUT)),
     "skc_library_get": (_STATUS, (_HANDLE, c_char_p, c_uint32, _OUT, _OUT)),

@@ -1,12 +1,9 @@
 """C handles that any thread may use while another one closes them.
 
 After the free a handle must never be used again, but between the moment when a thread looks at it and the moment when
-it is inside the C function lies a gap in which the thread may be suspended. So every call is recorded before it goes:
-
-* A task is freed by whoever leaves it last.
-* A library is closed while calls are still running, because closing is what cancels them. The library itself waits for
-  the calls inside it; those still in the gap are recognised by their `err`: the library sets it to NULL on entry, so
-  as long as it holds the mark that Python put there, the call has not arrived.
+it is inside the C function lies a gap in which the thread may be suspended. So every call is recorded before it goes,
+and the handle is freed when the last one is back: a task's when it is closed, a library's after
+`skc_library_shut_down`, which makes its calls end.
 """
 
 from __future__ import annotations
@@ -15,7 +12,6 @@ import atexit
 import contextlib
 import os
 import threading
-import time
 import weakref
 from collections.abc import Iterator
 from ctypes import byref, c_void_p
@@ -23,24 +19,6 @@ from typing import Any, Callable, ClassVar, Optional
 
 from ._bindings import E_CLOSED, E_FORKED, OK, C
 from ._errors import Error, from_status, take
-
-_NOT_ARRIVED = 1
-"""No pointer, and not NULL."""
-
-_GAP_POLL_S = 0.0005
-
-
-class _Call:
-    """One call on its way into, through or out of the library."""
-
-    __slots__ = ("error", "thread")
-
-    def __init__(self) -> None:
-        self.error = c_void_p(_NOT_ARRIVED)
-        self.thread = threading.get_ident()
-
-    def has_arrived(self) -> bool:
-        return self.error.value != _NOT_ARRIVED
 
 
 class Handle:
@@ -52,7 +30,8 @@ class Handle:
         self._name = name
         self._handle: Optional[int] = handle
         self._closing = False
-        self._calls: set[_Call] = set()
+        # The calls on their way, and their threads.
+        self._calls: dict[object, int] = {}
         # Re-entrant: a signal handler or a finaliser may run in the middle of the few lines that hold it.
         self._lock = threading.RLock()
         Handle._live.add(self)
@@ -64,18 +43,18 @@ class Handle:
 
     def call(self, function: Callable[..., int], *arguments: object) -> None:
         """Calls ``function(handle, *arguments, err)`` and raises what it reports. No lock is held meanwhile."""
-        call = _Call()
+        error, call = c_void_p(), object()
         try:
             with self._lock:
                 handle = self._checked()
-                self._calls.add(call)
-            status = function(handle, *arguments, byref(call.error))
+                self._calls[call] = threading.get_ident()
+            status = function(handle, *arguments, byref(error))
         finally:
             with self._lock:
-                self._calls.discard(call)
+                self._calls.pop(call, None)
                 self._left()
         if status != OK:
-            raise take(status, call.error.value)
+            raise take(status, error.value)
 
     def get(self, function: Callable[[int], Any]) -> Any:
         """Calls ``function(handle)``, which must be one that never blocks."""
@@ -97,7 +76,7 @@ class Handle:
     def _forked(self) -> None:
         """Only the thread that called fork() lives on in the child: the others' locks and calls are gone."""
         self._lock = threading.RLock()
-        self._calls = set()
+        self._calls = {}
         self._closing = self._handle is None
 
     @classmethod
@@ -123,11 +102,12 @@ class TaskHandle(Handle):
 
 
 class LibraryHandle(Handle):
-    """Closed while calls are running, which cancels them."""
+    """Shut down while calls are running, which ends them, and freed when the last one has left."""
 
     def __init__(self, handle: int, callbacks: CallbackThreads) -> None:
         super().__init__("library", handle)
         self._callbacks = callbacks
+        self._idle = threading.Event()
         self._done = threading.Event()
 
     def close(self) -> None:
@@ -135,9 +115,11 @@ class LibraryHandle(Handle):
 
         From a callback of this library, which it would wait for, it returns at once and a thread does the waiting.
         """
-        inside = self._callbacks.has_current() or self._is_calling()
         with self._lock:
+            inside = self._callbacks.has_current() or threading.get_ident() in self._calls.values()
             first, self._closing = not self._closing, True
+            self._idle.clear()
+            self._left()
         if not first:
             if not inside:
                 self._done.wait()
@@ -146,21 +128,20 @@ class LibraryHandle(Handle):
         else:
             self._close()
 
-    def _is_calling(self) -> bool:
-        """Whether this very thread is in a call: a progress callback, or a signal handler in the gap."""
-        this = threading.get_ident()
-        with self._lock:
-            return any(call.thread == this for call in self._calls)
+    def _left(self) -> None:
+        if self._closing and not self._calls:
+            self._idle.set()
 
     def _close(self) -> None:
+        handle = self._handle
         try:
-            while not self._all_have_arrived():
-                time.sleep(_GAP_POLL_S)
+            C.skc_library_shut_down(handle)
+            self._idle.wait()
         except BaseException:
-            # Interrupted before anything was closed: as if close had not been called.
+            # Interrupted before it was closed: close may be called again.
             self._closing = False
             raise
-        handle, self._handle = self._handle, None
+        self._handle = None
         try:
             status = C.skc_library_close(handle)
         finally:
@@ -169,13 +150,9 @@ class LibraryHandle(Handle):
         if status not in (OK, E_FORKED):
             raise from_status(status)
 
-    def _all_have_arrived(self) -> bool:
-        with self._lock:
-            return all(call.has_arrived() for call in self._calls)
-
     def _forked(self) -> None:
         super()._forked()
-        self._done = threading.Event()
+        self._idle, self._done = threading.Event(), threading.Event()
         if self._closing:
             self._done.set()
 

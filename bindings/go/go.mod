@@ -1,0 +1,3 @@
+module skillcache
+
+go 1.22

@@ -1,0 +1,350 @@
+package skillcache
+
+/*
+#include <skillcache.h>
+*/
+import "C"
+
+import (
+	"context"
+	"encoding/json"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// Options are those of docs/CONFIGURATION.md, as text.
+type Options map[string]string
+
+// Data is what a run gets: anything that encoding/json writes as an object. Nil keeps the skill's own defaults.
+type Data struct {
+	Inputs  any
+	Context any
+}
+
+// RunOptions are what one call asks for beyond the skill's own settings; the zero value asks for nothing.
+type RunOptions struct {
+	// Version is 0 for the newest.
+	Version uint32 `json:"version,omitempty"`
+	// Cache is auto, yes, no, refresh or required.
+	Cache string `json:"cache,omitempty"`
+	// TTLSeconds is how long the result may be handed out.
+	TTLSeconds float64 `json:"ttl_s,omitempty"`
+	TimeoutMS  uint64  `json:"timeout_ms,omitempty"`
+	// MaxMemoryMB bounds the address space, in MiB.
+	MaxMemoryMB uint64 `json:"max_memory_mb,omitempty"`
+	// Trace is the caller's correlation id.
+	Trace string `json:"trace,omitempty"`
+}
+
+// Library is an open skill library. Any goroutine may use it.
+type Library struct {
+	// calls counts those on their way into, through or out of the library; the mutex orders its growth with closing.
+	calls   sync.WaitGroup
+	mutex   sync.Mutex
+	library *C.skc_library
+	closing bool
+	closed  chan struct{}
+}
+
+// Open opens a database file, or creates it; ":memory:" keeps nothing. Options may be nil.
+func Open(path string, options Options) (*Library, error) {
+	if C.skc_abi() != C.SKC_ABI {
+		return nil, newError(C.SKC_E_UNSUPPORTED, "libskillcache has another ABI than the header this package was built with")
+	}
+	var copies texts
+	defer copies.free()
+	config := C.skc_config_new()
+	defer C.skc_config_free(config)
+	for key, value := range options {
+		name, text := copies.copy(key, "option"), copies.copy(value, key)
+		if copies.err != nil {
+			return nil, copies.err
+		}
+		var left *C.skc_error
+		status := C.skc_config_set(config, name, text, &left)
+		if err := failure(status, left); err != nil {
+			return nil, err
+		}
+	}
+	file := copies.copy(path, "path")
+	if copies.err != nil {
+		return nil, copies.err
+	}
+	var opened *C.skc_library
+	var left *C.skc_error
+	status := C.skc_library_open(file, config, &opened, &left)
+	if err := failure(status, left); err != nil {
+		return nil, err
+	}
+	library := &Library{library: opened, closed: make(chan struct{})}
+	runtime.SetFinalizer(library, func(forgotten *Library) { _ = forgotten.Close() })
+	return library, nil
+}
+
+// Close refuses new calls, cancels runs, waits for the calls in progress and closes. It may be called again.
+func (l *Library) Close() error {
+	l.mutex.Lock()
+	first := !l.closing
+	l.closing = true
+	l.mutex.Unlock()
+	if !first {
+		<-l.closed
+		return nil
+	}
+	runtime.SetFinalizer(l, nil)
+	// Shutting down ends the calls in progress; freeing waits until the last one is back in Go.
+	C.skc_library_shut_down(l.library)
+	l.calls.Wait()
+	status := C.skc_library_close(l.library)
+	close(l.closed)
+	return failure(status, nil)
+}
+
+// use runs a call with the C library, unless it is closed.
+func (l *Library) use(call func(library *C.skc_library) error) error {
+	l.mutex.Lock()
+	if l.closing {
+		l.mutex.Unlock()
+		return newError(C.SKC_E_CLOSED, "the library is closed")
+	}
+	l.calls.Add(1)
+	l.mutex.Unlock()
+	defer l.calls.Done()
+	return call(l.library)
+}
+
+// Put stores a skill and gives the version its content has.
+func (l *Library) Put(skill Skill) (version uint32, err error) {
+	draft, err := skill.draft()
+	if err != nil {
+		return 0, err
+	}
+	defer C.skc_skill_free(draft)
+	err = l.use(func(library *C.skc_library) error {
+		var number C.uint32_t
+		var left *C.skc_error
+		status := C.skc_library_put(library, draft, &number, &left)
+		version = uint32(number)
+		return failure(status, left)
+	})
+	return version, err
+}
+
+// Get gives a version of a skill; 0 is the newest.
+func (l *Library) Get(id string, version uint32) (skill *Skill, err error) {
+	var copies texts
+	defer copies.free()
+	name := copies.copy(id, "id")
+	if copies.err != nil {
+		return nil, copies.err
+	}
+	err = l.use(func(library *C.skc_library) error {
+		var got *C.skc_skill
+		var left *C.skc_error
+		status := C.skc_library_get(library, name, C.uint32_t(version), &got, &left)
+		if err := failure(status, left); err != nil {
+			return err
+		}
+		defer C.skc_skill_free(got)
+		skill = new(Skill)
+		return json.Unmarshal(raw(C.skc_skill_json(got)), skill)
+	})
+	return skill, err
+}
+
+// Remove hides a skill and all its versions.
+func (l *Library) Remove(id string) error {
+	return l.withText(id, "id", func(library *C.skc_library, id *C.char, left **C.skc_error) C.skc_status {
+		return C.skc_library_remove(library, id, left)
+	})
+}
+
+// Clear empties a cache: "execution", "prepared", "metadata" or "all".
+func (l *Library) Clear(which string) error {
+	return l.withText(which, "cache", func(library *C.skc_library, which *C.char, left **C.skc_error) C.skc_status {
+		return C.skc_library_clear(library, which, left)
+	})
+}
+
+func (l *Library) withText(
+	text, what string, call func(library *C.skc_library, text *C.char, left **C.skc_error) C.skc_status,
+) error {
+	var copies texts
+	defer copies.free()
+	copied := copies.copy(text, what)
+	if copies.err != nil {
+		return copies.err
+	}
+	return l.use(func(library *C.skc_library) error {
+		var left *C.skc_error
+		status := call(library, copied, &left)
+		return failure(status, left)
+	})
+}
+
+// Run runs a skill and waits for its end. With a context that can end, it goes through the task queue, so that it can be
+// cancelled: when the context ends first, its error is given.
+func (l *Library) Run(ctx context.Context, id string, data Data, options ...RunOptions) (*Result, error) {
+	if ctx.Done() == nil {
+		return l.runNow(id, data, options)
+	}
+	task, err := l.Submit(id, data, options...)
+	if err != nil {
+		return nil, err
+	}
+	defer task.Close()
+	result, err := task.Wait(ctx)
+	if result == nil && ctx.Err() != nil {
+		_ = task.Cancel()
+	}
+	return result, err
+}
+
+func (l *Library) runNow(id string, data Data, options []RunOptions) (result *Result, err error) {
+	err = l.start(id, data, options, func(
+		library *C.skc_library, id, data *C.char, length C.size_t, options *C.char,
+	) error {
+		var ended *C.skc_result
+		var left *C.skc_error
+		status := C.skc_library_run(library, id, data, length, options, &ended, &left)
+		if err := failure(status, left); err != nil {
+			return err
+		}
+		var err error
+		result, err = takeResult(ended)
+		return err
+	})
+	return result, err
+}
+
+// Submit starts a run in the background. The data are copied. ErrBusy says that too many tasks wait.
+func (l *Library) Submit(id string, data Data, options ...RunOptions) (task *Task, err error) {
+	err = l.start(id, data, options, func(
+		library *C.skc_library, id, data *C.char, length C.size_t, options *C.char,
+	) error {
+		var submitted *C.skc_task
+		var left *C.skc_error
+		status := C.skc_library_submit(library, id, data, length, options, &submitted, &left)
+		if err := failure(status, left); err != nil {
+			return err
+		}
+		task = newTask(submitted)
+		return nil
+	})
+	return task, err
+}
+
+// start makes C texts of what a run needs; of several options the last counts.
+func (l *Library) start(
+	id string, data Data, options []RunOptions,
+	call func(library *C.skc_library, id, data *C.char, length C.size_t, options *C.char) error,
+) error {
+	text, err := data.text()
+	if err != nil {
+		return err
+	}
+	asked := RunOptions{}
+	for _, option := range options {
+		asked = option
+	}
+	encoded, err := json.Marshal(asked)
+	if err != nil {
+		return newError(C.SKC_E_INVALID, "the options: "+err.Error())
+	}
+	var copies texts
+	defer copies.free()
+	name, wanted := copies.copy(id, "id"), copies.copy(string(encoded), "options")
+	if copies.err != nil {
+		return copies.err
+	}
+	begin, length := block(text)
+	return l.use(func(library *C.skc_library) error { return call(library, name, begin, length, wanted) })
+}
+
+func (d Data) text() ([]byte, error) {
+	members := map[string]json.RawMessage{}
+	for name, value := range map[string]any{"inputs": d.Inputs, "context": d.Context} {
+		text, err := json.Marshal(value)
+		if err != nil {
+			return nil, newError(C.SKC_E_INVALID, "the "+name+" have no JSON form: "+err.Error())
+		}
+		// A nil map is nothing as well, though it is no nil interface.
+		if string(text) != "null" {
+			members[name] = text
+		}
+	}
+	return json.Marshal(members)
+}
+
+// document calls a function that gives a text.
+func (l *Library) document(
+	call func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status,
+) (text []byte, err error) {
+	err = l.use(func(library *C.skc_library) error {
+		var blob *C.skc_blob
+		var left *C.skc_error
+		status := call(library, &blob, &left)
+		if err := failure(status, left); err != nil {
+			return err
+		}
+		defer C.skc_blob_free(blob)
+		text = raw(C.skc_blob_str(blob))
+		return nil
+	})
+	return text, err
+}
+
+// List gives the newest versions that pass a filter, without their code. The filter is a JSON object, or empty.
+func (l *Library) List(filter string) (skills []Skill, err error) {
+	var copies texts
+	defer copies.free()
+	wanted := copies.optional(filter, "filter")
+	if copies.err != nil {
+		return nil, copies.err
+	}
+	text, err := l.document(func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status {
+		return C.skc_library_list(library, wanted, out, left)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return skills, json.Unmarshal(text, &skills)
+}
+
+// Stats gives the statistics as JSON; docs/STATISTICS.md describes them.
+func (l *Library) Stats() (json.RawMessage, error) {
+	return l.document(func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status {
+		return C.skc_library_stats(library, out, left)
+	})
+}
+
+// Metrics gives the same numbers as OpenMetrics text.
+func (l *Library) Metrics() (string, error) {
+	text, err := l.document(func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status {
+		return C.skc_library_metrics(library, out, left)
+	})
+	return string(text), err
+}
+
+// Health tries each part and gives a JSON report.
+func (l *Library) Health() (json.RawMessage, error) {
+	return l.document(func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status {
+		return C.skc_library_health(library, out, left)
+	})
+}
+
+// NextEvent gives the oldest unread event as JSON, waiting until the context ends. Each event goes to one caller.
+func (l *Library) NextEvent(ctx context.Context) (json.RawMessage, error) {
+	for {
+		event, err := l.document(func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status {
+			return C.skc_library_next_event(library, C.int64_t(slice/time.Millisecond), out, left)
+		})
+		if timedOut, ok := err.(*Error); !ok || timedOut.Code != C.SKC_E_TIMEOUT {
+			return event, err
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,102 @@
+package skillcache
+
+/*
+#include <skillcache.h>
+*/
+import "C"
+
+import (
+	stdbytes "bytes"
+	"encoding/json"
+	"time"
+	"unsafe"
+)
+
+// Outcomes, in the order of their numbers.
+const (
+	Success       = "success"
+	Failed        = "error"
+	NoResult      = "no_result"
+	InvalidInput  = "invalid_input"
+	InvalidOutput = "invalid_output"
+	Rejected      = "rejected"
+	Denied        = "denied"
+	TimedOut      = "timeout"
+	MemoryLimit   = "memory_limit"
+	OutputLimit   = "output_limit"
+	DiskLimit     = "disk_limit"
+	Crashed       = "crashed"
+	Cancelled     = "cancelled"
+)
+
+// Result is how a run ended. It is a copy: it needs no closing and outlives the library.
+type Result struct {
+	Outcome string
+	// Value is the answer as JSON; nil unless the outcome is Success.
+	Value json.RawMessage
+	// Failure says why; nil on success.
+	Failure *Failure
+	// Cached says whether memory answered.
+	Cached bool
+	// Version of the skill that ran.
+	Version uint32
+	// Stdout and Stderr are what the skill wrote, raw; cut where truncated.
+	Stdout, Stderr                   []byte
+	StdoutTruncated, StderrTruncated bool
+	// Level is what confined the run: "process-only".
+	Level string
+	// Duration of the call, CPU time of the child.
+	Duration, CPU   time.Duration
+	PeakMemoryBytes uint64
+}
+
+// Failure is why a run did not succeed. What does not apply is empty.
+type Failure struct {
+	Type      string `json:"type"`
+	Message   string `json:"message"`
+	Line      int    `json:"line"`
+	Traceback string `json:"traceback"`
+	Path      string `json:"path"`
+	Rule      string `json:"rule"`
+	Signal    string `json:"signal"`
+}
+
+// Decode reads the answer into a value. Numbers in an interface are json.Number, so that integers of any size stay exact.
+func (r *Result) Decode(into any) error {
+	decoder := json.NewDecoder(stdbytes.NewReader(r.Value))
+	decoder.UseNumber()
+	return decoder.Decode(into)
+}
+
+// copyResult copies everything out of a borrowed C result.
+func copyResult(result *C.skc_result) (*Result, error) {
+	var view C.skc_view
+	C.skc_result_view(result, &view, C.size_t(unsafe.Sizeof(view)))
+	copied := &Result{
+		Outcome:         C.GoString(C.skc_outcome_name(view.outcome)),
+		Cached:          bool(view.cached),
+		Version:         uint32(view.skill_version),
+		Stdout:          raw(view.captured_stdout),
+		Stderr:          raw(view.captured_stderr),
+		StdoutTruncated: bool(view.stdout_truncated),
+		StderrTruncated: bool(view.stderr_truncated),
+		Level:           str(view.level),
+		Duration:        time.Duration(view.duration_us) * time.Microsecond,
+		CPU:             time.Duration(view.cpu_us) * time.Microsecond,
+		PeakMemoryBytes: uint64(view.peak_memory_bytes),
+	}
+	if view.outcome == C.SKC_OUTCOME_SUCCESS {
+		copied.Value = raw(view.value)
+		return copied, nil
+	}
+	copied.Failure = new(Failure)
+	if err := json.Unmarshal(raw(view.error_json), copied.Failure); err != nil {
+		return nil, newError(C.SKC_E_PANIC, "the library's own JSON cannot be read: "+err.Error())
+	}
+	return copied, nil
+}
+
+func takeResult(result *C.skc_result) (*Result, error) {
+	defer C.skc_result_free(result)
+	return copyResult(result)
+}

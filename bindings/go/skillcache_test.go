@@ -1,0 +1,335 @@
+package skillcache_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"skillcache"
+)
+
+const mean = "result = sum(inputs['x']) / len(inputs['x'])"
+const sleep = "import time\ntime.sleep(inputs['s'])\nresult = 'awake'"
+
+type inputs = map[string]any
+
+func open(t *testing.T, options skillcache.Options) *skillcache.Library {
+	t.Helper()
+	library, err := skillcache.Open(":memory:", options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = library.Close() })
+	return library
+}
+
+func put(t *testing.T, library *skillcache.Library, id, code string) {
+	t.Helper()
+	if _, err := library.Put(skillcache.Skill{ID: id, Code: code}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func run(t *testing.T, library *skillcache.Library, id string, data inputs, options ...skillcache.RunOptions) *skillcache.Result {
+	t.Helper()
+	result, err := library.Run(context.Background(), id, skillcache.Data{Inputs: data}, options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+func TestASkillAnswersAndTheSecondCallComesFromMemory(t *testing.T) {
+	library := open(t, skillcache.Options{"sandbox.timeout_ms": "5000"})
+	version, err := library.Put(skillcache.Skill{
+		ID: "mean", Code: mean, Description: "arithmetic mean", Tags: []string{"math"},
+		InputSchema: json.RawMessage(`{"type": "object", "required": ["x"]}`), More: map[string]string{"ttl_s": "60"},
+	})
+	if err != nil || version != 1 {
+		t.Fatal(version, err)
+	}
+	first := run(t, library, "mean", inputs{"x": []int{1, 2, 6}})
+	if first.Outcome != skillcache.Success || string(first.Value) != "3.0" || first.Cached || first.Level != "process-only" {
+		t.Fatalf("%+v", first)
+	}
+	if first.CPU == 0 || first.PeakMemoryBytes == 0 || first.Version != 1 {
+		t.Fatalf("%+v", first)
+	}
+	second := run(t, library, "mean", inputs{"x": []int{1, 2, 6}})
+	if !second.Cached || string(second.Value) != "3.0" {
+		t.Fatalf("%+v", second)
+	}
+	skill, err := library.Get("mean", 0)
+	if err != nil || skill.Code != mean || skill.Tags[0] != "math" || skill.UsageCount != 2 {
+		t.Fatalf("%+v %v", skill, err)
+	}
+	skills, err := library.List(`{"tags": ["math"]}`)
+	if err != nil || len(skills) != 1 || skills[0].ID != "mean" {
+		t.Fatalf("%+v %v", skills, err)
+	}
+	invalid := run(t, library, "mean", inputs{})
+	if invalid.Outcome != skillcache.InvalidInput || invalid.Failure.Rule != "required" {
+		t.Fatalf("%+v", invalid)
+	}
+	if err := library.Clear("all"); err != nil {
+		t.Fatal(err)
+	}
+	if err := library.Remove("mean"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAFailingRunIsAResult(t *testing.T) {
+	library := open(t, nil)
+	put(t, library, "bad", "print('out')\nraise ValueError('boom')")
+	result := run(t, library, "bad", nil)
+	failure := result.Failure
+	if result.Outcome != skillcache.Failed || failure.Type != "ValueError" || failure.Message != "boom" || failure.Line != 2 {
+		t.Fatalf("%+v %+v", result, failure)
+	}
+	if result.Value != nil || string(result.Stdout) != "out\n" || !strings.Contains(failure.Traceback, "line 2") {
+		t.Fatalf("%+v", result)
+	}
+	if timedOut := func() string {
+		put(t, library, "endless", "while True: pass")
+		return run(t, library, "endless", nil, skillcache.RunOptions{TimeoutMS: 100}).Outcome
+	}(); timedOut != skillcache.TimedOut {
+		t.Fatal(timedOut)
+	}
+}
+
+func TestValuesStayExact(t *testing.T) {
+	library := open(t, nil)
+	put(t, library, "echo", "result = inputs['v']")
+	const big = "123456789012345678901234567890"
+	result := run(t, library, "echo", inputs{"v": json.Number(big)})
+	var value any
+	if err := result.Decode(&value); err != nil || value != json.Number(big) {
+		t.Fatal(value, err)
+	}
+	var text string
+	if err := run(t, library, "echo", inputs{"v": "é\x00\u2028😀"}).Decode(&text); err != nil || text != "é\x00\u2028😀" {
+		t.Fatalf("%q %v", text, err)
+	}
+}
+
+func TestErrorsMatchTheirSentinelsAndLeaveTheLibraryWorking(t *testing.T) {
+	library := open(t, nil)
+	background := context.Background()
+	for name, test := range map[string]struct {
+		call func() error
+		want error
+		says string
+	}{
+		"no such skill": {func() error {
+			_, err := library.Run(background, "nope", skillcache.Data{})
+			return err
+		}, skillcache.ErrNotFound, "nope"},
+		"syntax": {func() error {
+			_, err := library.Put(skillcache.Skill{ID: "s", Code: "x = 1\nreturn x"})
+			return err
+		}, skillcache.ErrSyntax, "return"},
+		"unknown option": {func() error {
+			_, err := skillcache.Open(":memory:", skillcache.Options{"pool.sise": "3"})
+			return err
+		}, skillcache.ErrInvalid, "pool.size"},
+		"option out of range": {func() error {
+			_, err := skillcache.Open(":memory:", skillcache.Options{"pool.size": "0"})
+			return err
+		}, skillcache.ErrInvalid, "1000"},
+		"strict": {func() error {
+			_, err := skillcache.Open(":memory:", skillcache.Options{"sandbox.mode": "strict"})
+			return err
+		}, skillcache.ErrSandbox, "files"},
+		"missing folder": {func() error {
+			_, err := skillcache.Open(filepath.Join(t.TempDir(), "missing", "skills.db"), nil)
+			return err
+		}, skillcache.ErrDatabase, "missing"},
+		"inputs that are no object": {func() error {
+			_, err := library.Run(background, "fine", skillcache.Data{Inputs: []int{1}})
+			return err
+		}, skillcache.ErrInvalid, "$.inputs"},
+		"inputs without a JSON form": {func() error {
+			_, err := library.Run(background, "fine", skillcache.Data{Inputs: inputs{"f": func() {}}})
+			return err
+		}, skillcache.ErrInvalid, "JSON"},
+		"NUL": {func() error { return library.Remove("a\x00b") }, skillcache.ErrInvalid, "NUL"},
+		"text that is not UTF-8": {func() error {
+			_, err := library.Get("\xff", 0)
+			return err
+		}, skillcache.ErrInvalid, "UTF-8"},
+		"unknown cache": {func() error { return library.Clear("caches") }, skillcache.ErrInvalid, "execution"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := test.call()
+			if !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.says) {
+				t.Fatalf("%v, want %v that says %q", err, test.want, test.says)
+			}
+			put(t, library, "fine", "result = 'fine'")
+			if string(run(t, library, "fine", nil).Value) != `"fine"` {
+				t.Fatal("the library does not work any more")
+			}
+		})
+	}
+	_, err := library.Put(skillcache.Skill{ID: "s", Code: "x = 1\nresult = 1 +* 2"})
+	var failed *skillcache.Error
+	if !errors.As(err, &failed) || failed.Line != 2 || failed.Column != 13 || failed.Name != "E_SYNTAX" {
+		t.Fatalf("%+v", failed)
+	}
+}
+
+func TestAContextThatEndsCancelsTheRun(t *testing.T) {
+	library := open(t, nil)
+	put(t, library, "sleep", sleep)
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	_, err := library.Run(ctx, "sleep", skillcache.Data{Inputs: inputs{"s": 60}})
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > 20*time.Second {
+		t.Fatal(err, time.Since(begin))
+	}
+	patient, stop := context.WithTimeout(context.Background(), time.Minute)
+	defer stop()
+	result, err := library.Run(patient, "sleep", skillcache.Data{Inputs: inputs{"s": 0}})
+	if err != nil || string(result.Value) != `"awake"` {
+		t.Fatal(result, err)
+	}
+}
+
+func TestTasks(t *testing.T) {
+	library := open(t, nil)
+	put(t, library, "sleep", sleep)
+	task, err := library.Submit("sleep", skillcache.Data{Inputs: inputs{"s": 0.2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if done, err := task.Done(); done || err != nil {
+		t.Fatal(done, err)
+	}
+	for range 2 {
+		if result, err := task.Wait(context.Background()); err != nil || string(result.Value) != `"awake"` {
+			t.Fatal(result, err)
+		}
+	}
+	task.Close()
+	task.Close()
+	if _, err := task.Wait(context.Background()); !errors.Is(err, skillcache.ErrClosed) {
+		t.Fatal(err)
+	}
+	endless, err := library.Submit("sleep", skillcache.Data{Inputs: inputs{"s": 60}})
+	if err != nil || endless.Cancel() != nil {
+		t.Fatal(err)
+	}
+	if result, err := endless.Wait(context.Background()); err != nil || result.Outcome != skillcache.Cancelled {
+		t.Fatal(result, err)
+	}
+}
+
+func TestCloseEndsWhatRunsAndRefusesWhatComes(t *testing.T) {
+	library := open(t, nil)
+	put(t, library, "sleep", sleep)
+	task, err := library.Submit("sleep", skillcache.Data{Inputs: inputs{"s": 60}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() {
+		result, err := library.Run(context.Background(), "sleep", skillcache.Data{Inputs: inputs{"s": 60}})
+		if err == nil && result.Outcome != skillcache.Cancelled {
+			err = fmt.Errorf("outcome %s", result.Outcome)
+		}
+		ended <- err
+	}()
+	time.Sleep(200 * time.Millisecond)
+	begin := time.Now()
+	if err := library.Close(); err != nil || time.Since(begin) > 20*time.Second {
+		t.Fatal(err, time.Since(begin))
+	}
+	if err := <-ended; err != nil && !errors.Is(err, skillcache.ErrCancelled) && !errors.Is(err, skillcache.ErrClosed) {
+		t.Fatal(err)
+	}
+	if _, err := task.Wait(context.Background()); !errors.Is(err, skillcache.ErrCancelled) {
+		t.Fatal(err)
+	}
+	if _, err := library.Stats(); !errors.Is(err, skillcache.ErrClosed) {
+		t.Fatal(err)
+	}
+	if err := library.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestGoroutinesShareALibraryUntilItIsClosed(t *testing.T) {
+	library := open(t, nil)
+	put(t, library, "twice", "result = inputs['x'] * 2")
+	var group sync.WaitGroup
+	for number := range 8 {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			for {
+				result, err := library.Run(context.Background(), "twice", skillcache.Data{Inputs: inputs{"x": number}})
+				if errors.Is(err, skillcache.ErrClosed) || (err == nil && result.Outcome == skillcache.Cancelled) {
+					return
+				}
+				if err != nil || string(result.Value) != fmt.Sprint(2*number) {
+					t.Error(result, err)
+					return
+				}
+			}
+		}()
+	}
+	time.Sleep(300 * time.Millisecond)
+	for range 2 {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			if err := library.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	group.Wait()
+}
+
+func TestReportsAndEvents(t *testing.T) {
+	library := open(t, nil)
+	put(t, library, "one", "result = 1")
+	run(t, library, "one", nil)
+	run(t, library, "one", nil)
+	text, err := library.Stats()
+	var stats struct {
+		Runs struct{ Total, Cached int }
+	}
+	if err != nil || json.Unmarshal(text, &stats) != nil || stats.Runs.Total != 2 || stats.Runs.Cached != 1 {
+		t.Fatal(string(text), err)
+	}
+	metrics, err := library.Metrics()
+	if err != nil || !strings.HasSuffix(metrics, "# EOF\n") {
+		t.Fatal(metrics, err)
+	}
+	health, err := library.Health()
+	if err != nil || !strings.Contains(string(health), `"healthy"`) {
+		t.Fatal(string(health), err)
+	}
+	for _, kind := range []string{"sandbox_level", "skill_put"} {
+		event, err := library.NextEvent(context.Background())
+		if err != nil || !strings.Contains(string(event), kind) {
+			t.Fatal(string(event), err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	if event, err := library.NextEvent(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(string(event), err)
+	}
+	if skillcache.Version() == "" {
+		t.Fatal("no version")
+	}
+}
