@@ -17,6 +17,7 @@ CXX ?= c++
 CARGO ?= cargo
 PYTHON ?= python3
 INSTALL ?= install
+FUZZ_SECONDS ?= 120
 
 BUILD := build
 PREFIX_DIR := $(CURDIR)/$(BUILD)/prefix
@@ -26,15 +27,16 @@ RELEASE := target/release
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 ABI := $(shell sed -n 's/^pub const SKC_ABI: u32 = \(.*\);/\1/p' src/capi/mod.rs)
 
-.PHONY: all demo test torture bench header install clean prefix library lint lint-rust lint-python test-rust test-python
+.PHONY: all demo test torture bench header install clean prefix library lint lint-rust lint-python test-rust test-python \
+	rust-asan fuzz licences
 
 all: library
 
 library:
 	$(CARGO) build --release --lib --locked
 
--include bindings/tests.mk
--include examples/examples.mk
+include bindings/tests.mk
+include examples/examples.mk
 
 demo: demo-c demo-python demo-rust
 
@@ -67,7 +69,27 @@ test-python: | prefix
 	cd bindings/python && SKILLCACHE_LIBRARY=$(PREFIX_DIR)/lib/libskillcache.so $(CURDIR)/$(VENV)/python -m pytest -q
 
 torture: $(BUILD)/tools
-	PROPTEST_CASES=10000 $(CARGO) test --release --locked
+	PROPTEST_CASES=10000 $(CARGO) test --release --locked --lib
+	SKC_KILL_ROUNDS=200 $(CARGO) test --release --locked --test kill
+	$(MAKE) test-drd
+	cd bindings/go && $(GO_ENVIRONMENT) $(GO) test -race -count=10 ./...
+	$(MAKE) rust-asan fuzz licences
+
+# The standard library is not instrumented: its sources are not everywhere.
+rust-asan:
+	RUSTFLAGS=-Zsanitizer=address $(CARGO) +nightly test --locked --target $(shell rustc -vV | sed -n 's/^host: //p') \
+		--target-dir target/asan --lib --test runs
+
+fuzz: $(BUILD)/rust-tools/bin/cargo-fuzz
+	for target in data source; do \
+		PATH="$(CURDIR)/$(BUILD)/rust-tools/bin:$$PATH" $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096; \
+	done
+
+licences: $(BUILD)/rust-tools/bin/cargo-deny
+	PATH="$(CURDIR)/$(BUILD)/rust-tools/bin:$$PATH" $(CARGO) deny --locked check licenses bans sources
+
+$(BUILD)/rust-tools/bin/%:
+	$(CARGO) install --locked --quiet --root $(BUILD)/rust-tools $*
 
 bench:
 	$(CARGO) bench --locked
@@ -81,7 +103,7 @@ prefix:
 
 install: $(BUILD)/libskillcache.a
 	$(INSTALL) -d $(addprefix $(DESTDIR)$(PREFIX)/,include lib/pkgconfig lib/cmake/skillcache)
-	$(INSTALL) -m 644 include/skillcache.h $(wildcard bindings/cpp/skillcache.hpp) $(DESTDIR)$(PREFIX)/include
+	$(INSTALL) -m 644 include/skillcache.h bindings/cpp/skillcache.hpp $(DESTDIR)$(PREFIX)/include
 	$(INSTALL) -m 755 $(RELEASE)/libskillcache.so $(DESTDIR)$(PREFIX)/lib/libskillcache.so.$(VERSION)
 	ln -sf libskillcache.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libskillcache.so.$(ABI)
 	ln -sf libskillcache.so.$(ABI) $(DESTDIR)$(PREFIX)/lib/libskillcache.so
