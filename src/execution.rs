@@ -18,7 +18,7 @@ use crate::json::Value;
 use crate::monitor::Monitor;
 use crate::monitor::event::Severity;
 use crate::outcome::Outcome;
-use crate::python::{Analysis, Names, SyntaxFault, analyse};
+use crate::python::{self, Analysis, Names, SyntaxFault, analyse};
 use crate::sandbox::policy::LEVEL;
 use crate::sandbox::{CancelToken, Capture, Ending, Exception, Job, Limits, Sandbox};
 use crate::skill::{Schema, Skill, Violation};
@@ -337,7 +337,7 @@ impl Execution {
     fn mode(&self, skill: &Skill, analysis: &Analysis, options: &RunOptions) -> Mode {
         let own = CacheMode::named(&skill.text_field("cache")).unwrap_or(CacheMode::Auto);
         match options.cache.unwrap_or(own) {
-            CacheMode::Auto if analysis.determinism.is_deterministic() => Mode::Both,
+            CacheMode::Auto if analysis.determinism.is_deterministic() => Mode::Judged,
             CacheMode::Auto | CacheMode::No => Mode::Neither,
             CacheMode::Yes => Mode::Both,
             CacheMode::Refresh => Mode::KeepOnly,
@@ -405,6 +405,10 @@ impl Execution {
         options: &RunOptions,
         mode: Mode,
     ) -> Result<()> {
+        let shown = || [value.as_bytes(), &result.stdout.bytes, &result.stderr.bytes];
+        if mode == Mode::Judged && shown().into_iter().any(python::shows_address) {
+            return Ok(());
+        }
         // What the map itself takes for an entry, roughly.
         const OVERHEAD: usize = 96;
         let bytes = value.len() + result.stdout.bytes.len() + result.stderr.bytes.len() + OVERHEAD;
@@ -504,6 +508,8 @@ impl Execution {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Both,
+    /// Both, but an answer that gives its skill away as not deterministic is not kept.
+    Judged,
     Neither,
     KeepOnly,
     Required,
@@ -511,7 +517,7 @@ enum Mode {
 
 impl Mode {
     fn reads(self) -> bool {
-        matches!(self, Mode::Both | Mode::Required)
+        matches!(self, Mode::Both | Mode::Judged | Mode::Required)
     }
 
     fn keeps(self) -> bool {

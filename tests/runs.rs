@@ -447,3 +447,15 @@ fn statistics_add_up_and_events_arrive() {
     let health = library.health().expect("open");
     assert_eq!(health.get("status").and_then(|status| status.as_str()), Some("healthy"), "{}", health.to_text());
 }
+
+#[test]
+fn an_answer_that_shows_an_address_is_kept_only_if_the_skill_says_so() {
+    let library = open(&[]);
+    put(&library, "judged", "result = str(lambda: 1)", &[]);
+    put(&library, "printed", "print(lambda: 1)\nresult = 1", &[]);
+    put(&library, "said", "result = str(lambda: 1)", &[("cache", "yes")]);
+    for (id, is_kept) in [("judged", false), ("printed", false), ("said", true)] {
+        run(&library, id, "");
+        assert_eq!(run(&library, id, "").is_cached, is_kept, "{id}");
+    }
+}

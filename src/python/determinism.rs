@@ -1,8 +1,8 @@
 //! Whether a skill can be seen to give equal answers to equal inputs, for `cache = auto`.
 //!
 //! The verdict is conservative: only what is on the short lists counts as harmless, everything else is a reason not to
-//! cache. It is lint, not proof: what it cannot see (the address in the default `repr` of an object, say) it does not
-//! claim. A skill that says `cache = yes` or `no` is not asked.
+//! cache. It is lint, not proof. What it cannot see beforehand, the address in the default `repr` of an object, is looked
+//! for in the answer: [`shows_address`]. A skill that says `cache = yes` or `no` is not asked.
 //!
 //! Sets deserve a word. CPython seeds the hash of text anew in every process, so the *order* of a set of strings
 //! differs from run to run, while membership, size and sorted content do not. A set is therefore harmless where only
@@ -82,6 +82,47 @@ const NAMES: &[&str] = &[
 /// Attributes that do the same on objects of the modules above.
 const ATTRIBUTES: &[&str] = &["samples", "popitem", "new_child"];
 
+/// Modules that the ones above have imported for themselves, so that they can be reached as attributes, perhaps behind an
+/// underscore: `statistics.random`, `re.enum.sys`, `collections._sys`.
+const INNER_MODULES: &[&str] = &[
+    "asyncio",
+    "builtins",
+    "codecs",
+    "contextlib",
+    "copyreg",
+    "ctypes",
+    "datetime",
+    "gc",
+    "importlib",
+    "inspect",
+    "io",
+    "keyword",
+    "linecache",
+    "locale",
+    "logging",
+    "os",
+    "pathlib",
+    "pickle",
+    "platform",
+    "posix",
+    "random",
+    "secrets",
+    "shutil",
+    "signal",
+    "socket",
+    "subprocess",
+    "sys",
+    "tempfile",
+    "thread",
+    "threading",
+    "time",
+    "tokenize",
+    "traceback",
+    "uuid",
+    "warnings",
+    "weakref",
+];
+
 /// Special attributes that are harmless.
 const DUNDERS: &[&str] = &[
     "__init__",
@@ -154,6 +195,13 @@ impl Determinism {
     }
 }
 
+/// Whether a text shows the address of an object, as the default `repr` does: `<function f at 0x7f...>`. It is another one
+/// in the next run.
+pub fn shows_address(text: &[u8]) -> bool {
+    const MARK: &[u8] = b" at 0x";
+    text.windows(MARK.len() + 1).any(|window| window.starts_with(MARK) && window[MARK.len()].is_ascii_hexdigit())
+}
+
 #[derive(Default)]
 struct Scan {
     reasons: Vec<(TextSize, String)>,
@@ -176,6 +224,36 @@ impl Scan {
         let top = name.split('.').next().unwrap_or_default();
         if !MODULES.contains(&top) {
             self.flag(at, format!("imports `{name}`"));
+        }
+    }
+
+    fn attribute(&mut self, name: &str, at: TextSize) {
+        if ATTRIBUTES.contains(&name) || (name.starts_with("__") && !DUNDERS.contains(&name)) {
+            self.flag(at, format!("uses `.{name}`"));
+        } else if INNER_MODULES.contains(&name.trim_start_matches('_')) {
+            self.flag(at, format!("may reach the module `{name}`"));
+        }
+    }
+
+    /// `getattr(x, "name")` and `attrgetter("a.b")` are attributes in other words.
+    fn computed_lookup(&mut self, call: &ExprCall) {
+        let name = match &*call.func {
+            Expr::Name(name) => name.id.as_str(),
+            Expr::Attribute(attribute) => attribute.attr.as_str(),
+            _ => return,
+        };
+        let names = match name {
+            "getattr" | "setattr" => call.arguments.args.get(1..2).unwrap_or_default(),
+            "attrgetter" => &call.arguments.args,
+            "methodcaller" => call.arguments.args.get(..1).unwrap_or_default(),
+            _ => return,
+        };
+        let is_spread = call.arguments.args.iter().any(Expr::is_starred_expr);
+        match names.iter().map(|name| Some(name.as_string_literal_expr()?.value.to_str())).collect::<Option<Vec<_>>>() {
+            Some(texts) if !texts.is_empty() && !is_spread => {
+                texts.iter().flat_map(|text| text.split('.')).for_each(|name| self.attribute(name, call.start()));
+            }
+            _ => self.flag(call.start(), "looks an attribute up by a computed name".to_owned()),
         }
     }
 
@@ -276,7 +354,10 @@ impl<'a> Visitor<'a> for Scan {
                 import.names.iter().for_each(|alias| self.module(&alias.name, alias.start()));
             }
             Stmt::ImportFrom(import) => match &import.module {
-                Some(module) if import.level == 0 => self.module(module, import.start()),
+                Some(module) if import.level == 0 => {
+                    self.module(module, import.start());
+                    import.names.iter().for_each(|alias| self.attribute(&alias.name, alias.start()));
+                }
                 _ => self.flag(import.start(), "a relative import".to_owned()),
             },
             Stmt::Assign(assignment) => self.bind(&assignment.targets, &assignment.value),
@@ -315,19 +396,9 @@ impl<'a> Visitor<'a> for Scan {
                 self.loose_loads.push((name.id.to_string(), name.range()));
             }
             Expr::Attribute(attribute) => {
-                let name = attribute.attr.as_str();
-                if ATTRIBUTES.contains(&name) || (name.starts_with("__") && !DUNDERS.contains(&name)) {
-                    self.flag(attribute.start(), format!("uses `.{name}`"));
-                }
+                self.attribute(&attribute.attr, attribute.start());
             }
-            Expr::Call(call) => {
-                let is_getattr =
-                    call.func.as_name_expr().is_some_and(|name| matches!(name.id.as_str(), "getattr" | "setattr"));
-                let plain = call.arguments.args.get(1).and_then(Expr::as_string_literal_expr);
-                if is_getattr && plain.is_none_or(|name| name.value.to_str().starts_with('_')) {
-                    self.flag(call.start(), "looks an attribute up by a computed name".to_owned());
-                }
-            }
+            Expr::Call(call) => self.computed_lookup(call),
             _ => {}
         }
         walk_expr(self, expression);
@@ -354,9 +425,20 @@ mod tests {
             "class A:\n  def __init__(self):\n    self.x = 1\nresult = A().x",
             "result = {**inputs}",
             "result = getattr(inputs, 'x', 1)",
+            "from operator import attrgetter\nimport collections.abc\nresult = sorted([], key=attrgetter('a.b'))",
             "s = {1}\nif s:\n  result = 1",
         ] {
             assert_eq!(reasons(source), Vec::<String>::new(), "{source}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_seen() {
+        for text in ["<function f at 0x7f00aa>", "\"<__main__.A object at 0xc>\""] {
+            assert!(super::shows_address(text.as_bytes()), "{text}");
+        }
+        for text in ["", " at 0x", "meet me at 0 x", "0x7f00", "at 0x12"] {
+            assert!(!super::shows_address(text.as_bytes()), "{text}");
         }
     }
 
@@ -383,6 +465,14 @@ mod tests {
             ("x = ().__class__.__subclasses__()", "line 1: uses `.__subclasses__`"),
             ("x = getattr(inputs, n)", "line 1: looks an attribute up by a computed name"),
             ("x = __builtins__", "line 1: uses `__builtins__`"),
+            ("import statistics\nresult = statistics.random.random()", "line 2: may reach the module `random`"),
+            ("from statistics import random as r", "line 1: may reach the module `random`"),
+            ("import re\nresult = re.enum.sys.argv", "line 2: may reach the module `sys`"),
+            ("import collections as c\nx = c._sys", "line 2: may reach the module `_sys`"),
+            ("x = getattr(json, 'codecs')", "line 1: may reach the module `codecs`"),
+            ("f = operator.attrgetter('random.random')", "line 1: may reach the module `random`"),
+            ("f = attrgetter(*names)", "line 1: looks an attribute up by a computed name"),
+            ("f = methodcaller('__hash__')", "line 1: uses `.__hash__`"),
             ("result = f'{id(1)}'", "line 1: uses `id`"),
         ] {
             assert!(reasons(source).iter().any(|found| found == reason), "{source}: {:?}", reasons(source));

@@ -9,7 +9,7 @@ mod literal;
 mod nesting;
 mod template;
 
-pub use determinism::Determinism;
+pub use determinism::{Determinism, shows_address};
 pub use literal::literal;
 pub use template::{Names, Template};
 
