@@ -71,7 +71,6 @@ test-python: | prefix
 torture: $(BUILD)/tools
 	PROPTEST_CASES=10000 $(CARGO) test --release --locked --lib
 	SKC_KILL_ROUNDS=200 $(CARGO) test --release --locked --test kill
-	$(MAKE) test-drd
 	cd bindings/go && $(GO_ENVIRONMENT) $(GO) test -race -count=10 ./...
 	$(MAKE) rust-asan fuzz licences
 

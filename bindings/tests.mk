@@ -8,7 +8,7 @@ SANITIZE := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-o
 GO_ENVIRONMENT = PKG_CONFIG_PATH=$(PREFIX_DIR)/lib/pkgconfig LD_LIBRARY_PATH=$(PREFIX_DIR)/lib GOTOOLCHAIN=local GOFLAGS=-mod=mod
 FORMATTED := $(wildcard bindings/c/tests/*.[ch] bindings/c/tests/cmake/*.c bindings/cpp/*.hpp bindings/cpp/tests/*.cpp examples/*.c)
 
-.PHONY: test-c test-cpp test-go test-cmake test-valgrind test-drd test-asan lint-c lint-go
+.PHONY: test-c test-cpp test-go test-cmake test-valgrind test-asan lint-c lint-go
 
 test-c: | prefix
 	@mkdir -p $(BUILD)/c
@@ -36,9 +36,6 @@ test-valgrind: test-c
 		valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite \
 			--trace-children=no $(BUILD)/c/$$test; \
 	done
-
-test-drd: test-c
-	valgrind --tool=drd --quiet --error-exitcode=9 --trace-children=no --first-race-only=yes $(BUILD)/c/threads_test
 
 test-cmake: | prefix
 	rm -rf $(BUILD)/cmake
