@@ -69,7 +69,7 @@ test-python: | prefix
 	cd bindings/python && SKILLCACHE_LIBRARY=$(PREFIX_DIR)/lib/libskillcache.so $(CURDIR)/$(VENV)/python -m pytest -q
 
 torture: $(BUILD)/tools
-	PROPTEST_CASES=10000 $(CARGO) test --release --locked --lib
+	PROPTEST_CASES=200000 $(CARGO) test --release --locked --lib
 	SKC_KILL_ROUNDS=200 $(CARGO) test --release --locked --test kill
 	cd bindings/go && $(GO_ENVIRONMENT) $(GO) test -race -count=10 ./...
 	$(MAKE) rust-asan fuzz licences
