@@ -83,6 +83,8 @@ enum Insertion {
     BeforeComment(usize),
     /// The first line holds a compound statement: nothing can share its line, and the script gains one line.
     NewLine(usize),
+    /// Behind the last line, which has no end.
+    LastLine(usize),
 }
 
 impl Template {
@@ -204,7 +206,19 @@ impl Insertion {
             return Insertion::BeforeStatement(statement.start().to_usize());
         }
         let end = first.map_or(source.len(), |statement| statement.start().to_usize());
-        Insertion::on_free_line(source, end).unwrap_or(Insertion::NewLine(end))
+        let otherwise = || match first {
+            Some(_) => Insertion::NewLine(end),
+            None => Insertion::after_everything(source),
+        };
+        Insertion::on_free_line(source, end).unwrap_or_else(otherwise)
+    }
+
+    /// Where nothing but pinned comments and white space stands, and the last line may lack its end or be a continued one.
+    fn after_everything(source: &str) -> Self {
+        let line = source.rfind(['\n', '\r']).map_or(0, |end| end + 1);
+        let is_fresh = source[line..].trim_start_matches('\u{feff}').is_empty();
+        let is_continued = source[..line].trim_end_matches(['\n', '\r']).ends_with('\\');
+        if is_fresh && !is_continued { Insertion::NewLine(source.len()) } else { Insertion::LastLine(source.len()) }
     }
 
     /// The first blank line or movable comment before `end`, where only such lines stand. A `#!` line and an encoding
@@ -213,6 +227,10 @@ impl Insertion {
         let mut at = source.len() - source.trim_start_matches('\u{feff}').len();
         for (index, line) in source.get(at..end)?.split_inclusive(['\n', '\r']).enumerate() {
             let content = line.trim_start_matches([' ', '\t', '\x0c']);
+            // A continued line and the next are one; nothing fits between them.
+            if content.starts_with('\\') {
+                return None;
+            }
             let start = at;
             at += line.len();
             let pinned = index < 2 && (content.starts_with("#!") || super::cookie(content).is_some());
@@ -234,13 +252,15 @@ impl Insertion {
             Insertion::BeforeStatement(at) => (at, format!("{bindings}; ")),
             Insertion::BlankLine(at) => (at, bindings.to_owned()),
             Insertion::BeforeComment(at) => (at, format!("{bindings}  ")),
-            Insertion::NewLine(at) => {
-                let line_end = if source.contains("\r\n") { "\r\n" } else { "\n" };
-                (at, format!("{bindings}{line_end}"))
-            }
+            Insertion::NewLine(at) => (at, format!("{bindings}{}", line_end(source))),
+            Insertion::LastLine(at) => (at, format!("{}{bindings}", line_end(source))),
         };
         (at..at, text)
     }
+}
+
+fn line_end(source: &str) -> &'static str {
+    if source.contains("\r\n") { "\r\n" } else { "\n" }
 }
 
 fn is_leading(index: usize, statement: &Stmt) -> bool {
@@ -410,6 +430,24 @@ mod tests {
     fn injected(source: &str, inputs: &str) -> String {
         let value = Value::parse(inputs).expect("json");
         template(source).inject([Some(&value), None, None])
+    }
+
+    #[test]
+    fn a_source_without_statements_takes_a_binding() {
+        for (source, expected) in [
+            ("", "inputs = {}\n"),
+            (" ", " \ninputs = {}"),
+            ("\u{feff}", "\u{feff}inputs = {}\n"),
+            ("\u{feff}\t", "\u{feff}\t\ninputs = {}"),
+            ("#!/usr/bin/python", "#!/usr/bin/python\ninputs = {}"),
+            ("#!/usr/bin/python\n", "#!/usr/bin/python\ninputs = {}\n"),
+            ("#!/usr/bin/python\r\n ", "#!/usr/bin/python\r\n \r\ninputs = {}"),
+            ("# a comment", "inputs = {}  # a comment"),
+            ("\t\\\n ", "\t\\\n \ninputs = {}"),
+        ] {
+            assert_eq!(injected(source, "{}"), expected, "{source:?}");
+            assert!(analyse(&injected(source, "{}")).is_ok(), "{source:?}");
+        }
     }
 
     #[test]
