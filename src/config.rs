@@ -33,6 +33,11 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// Any text.
     Text,
+    /// Dotted names of modules, separated by commas or white space.
+    Modules {
+        /// Whether `*` stands for all.
+        star: bool,
+    },
 }
 
 /// A name under which the reference system knew an option, and how many of our units one of its units is.
@@ -156,6 +161,16 @@ options! {
     python_site_packages: String, "python.site_packages", Kind::Text, "off", [],
         "`off`: skills see the standard library alone. `on`: also the interpreter's own site-packages. Anything else is \
          an absolute path that is added to `sys.path`.";
+    policy_mode: String, "policy.mode", Kind::Choice(&["enforce", "warn", "off"]), "enforce", [],
+        "What a finding of severity `error` does. `enforce` refuses the skill (`SKC_E_SECURITY`, or the outcome `rejected` for a \
+         version that is stored already), `warn` only says so, `off` does not look. `docs/POLICY.md` has the rules.";
+    policy_allow_imports: String, "policy.allow_imports", Kind::Modules { star: false }, "", [],
+        "Modules, each with everything below it, about which nothing is said. Of this list and the next the longer name decides.";
+    policy_deny_imports: String, "policy.deny_imports", Kind::Modules { star: true }, "", [],
+        "Modules, each with everything below it, whose import is an error. `*` denies every module that is not allowed.";
+    inject_fallback: String, "inject.fallback", Kind::Choice(&["off", "lexical"]), "off", [],
+        "What `inject` does with a source that does not parse. `off` refuses it. `lexical` looks for complete top-level statements \
+         `NAME = {...}` by tokens, replaces their dicts, and refuses if a name with data has none; the answer says which way it was.";
     memory_enabled: bool, "memory.enabled", Kind::Switch, "true", ["enable_memory_monitoring"],
         "Whether statistics read this process's memory figures.";
     monitor_enabled: bool, "monitor.enabled", Kind::Switch, "true", [],
@@ -237,10 +252,24 @@ impl Setting for String {
     fn read(row: &OptionRow, text: &str, _factor: u64) -> Result<Self> {
         match row.kind {
             Kind::Choice(words) if !words.contains(&text) => Err(refuse(row, text)),
+            Kind::Modules { star } if !are_modules(text, star) => Err(refuse(row, text)),
             _ if text.contains('\0') => Err(refuse(row, &text.replace('\0', "\\0"))),
             _ => Ok(text.to_owned()),
         }
     }
+}
+
+/// Whether a text is a list of dotted names.
+fn are_modules(text: &str, star: bool) -> bool {
+    let is_name = |part: &str| {
+        part.chars().all(|c| c.is_alphanumeric() || c == '_') && part.starts_with(|c: char| !c.is_ascii_digit())
+    };
+    module_names(text).all(|name| (star && name == "*") || name.split('.').all(is_name))
+}
+
+/// The names in a list of modules.
+pub(crate) fn module_names(list: &str) -> impl Iterator<Item = &str> {
+    list.split([',', ' ', '\t', '\n', '\r']).filter(|name| !name.is_empty())
 }
 
 impl Kind {
@@ -251,6 +280,10 @@ impl Kind {
             Kind::Switch => "true or false".to_owned(),
             Kind::Choice(words) => format!("one of: {}", words.join(", ")),
             Kind::Text => "text without NUL".to_owned(),
+            Kind::Modules { star } => {
+                let or_all = if star { "; `*` stands for all" } else { "" };
+                format!("names of modules such as `json` or `os.path`, separated by commas{or_all}")
+            }
         }
     }
 }
@@ -334,6 +367,10 @@ mod tests {
             ("memory.enabled", "perhaps"),
             ("sandbox.mode", "Strict"),
             ("sandbox.start", "warm"),
+            ("policy.mode", "strict"),
+            ("policy.allow_imports", "*"),
+            ("policy.deny_imports", "os;sys"),
+            ("policy.deny_imports", "os..path"),
             ("python.executable", "a\0b"),
         ] {
             let error = config.set(key, value).expect_err(value);

@@ -32,7 +32,7 @@ pub enum Code {
     Unsupported = 20,
     /// The code is not Python the interpreter accepts.
     Syntax = 21,
-    /// The policy refuses the code.
+    /// The policy refuses the code; the details have every finding.
     Security = 22,
     /// A value that had to be cached (`cache = required`) does not fit or must not be cached.
     CacheOverflow = 23,
@@ -123,6 +123,8 @@ pub struct Details {
     pub missing: Vec<String>,
     /// What was perhaps meant.
     pub suggestion: Option<String>,
+    /// What the policy found, if that is the reason: the objects that `validate` lists.
+    pub findings: Vec<Value>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -192,6 +194,11 @@ impl Error {
         self
     }
 
+    pub(crate) fn findings(mut self, findings: Vec<Value>) -> Self {
+        self.0.details.findings = findings;
+        self
+    }
+
     pub(crate) fn suggestion(mut self, suggestion: Option<impl Into<String>>) -> Self {
         self.0.details.suggestion = suggestion.map(Into::into);
         self
@@ -214,6 +221,9 @@ impl Error {
             object.push(("missing", Value::Array(missing)));
         }
         object.extend(details.suggestion.as_deref().map(|other| ("suggestion", Value::from(other))));
+        if !details.findings.is_empty() {
+            object.push(("findings", Value::Array(details.findings.clone())));
+        }
         object.push(("retriable", Value::Bool(code.is_retriable())));
         Value::object(object).to_text()
     }

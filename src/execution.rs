@@ -18,10 +18,10 @@ use crate::json::Value;
 use crate::monitor::Monitor;
 use crate::monitor::event::Severity;
 use crate::outcome::Outcome;
-use crate::python::{self, Analysis, Names, SyntaxFault, analyse};
+use crate::python::{self, Analysis, Binding, Finding, Names, Policy, SyntaxFault, Template, analyse};
 use crate::sandbox::policy::LEVEL;
 use crate::sandbox::{CancelToken, Capture, Ending, Exception, Job, Limits, Sandbox};
-use crate::skill::{Schema, Skill, Violation};
+use crate::skill::{Outline, Schema, Skill, Violation};
 use crate::store::{Revision, Store};
 
 /// Whether a run may be answered from memory, and whether its answer is kept.
@@ -65,6 +65,34 @@ pub struct Data {
     pub inputs: Option<Value>,
     /// An object.
     pub context: Option<Value>,
+}
+
+/// A script that stands alone: a source with data written into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// The source.
+    pub code: String,
+    /// How the places for the data were found.
+    pub method: Method,
+}
+
+/// How the places for the data were found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// By parsing.
+    Ast,
+    /// By tokens alone: the source does not parse (`inject.fallback = lexical`).
+    Lexical,
+}
+
+impl Method {
+    /// `ast` or `lexical`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Ast => "ast",
+            Method::Lexical => "lexical",
+        }
+    }
 }
 
 /// How a run ended, with everything that came of it. Cheap to clone; what it holds never changes.
@@ -148,6 +176,10 @@ struct Kept {
 #[derive(Debug)]
 pub(crate) struct Execution {
     pub config: Config,
+    /// The host's changes to the rules; nothing if the policy is off.
+    policy: Option<Policy>,
+    /// What tells the rules from others.
+    rules: String,
     pub store: Store,
     pub sandbox: Sandbox,
     pub monitor: Monitor,
@@ -168,7 +200,11 @@ impl Execution {
         let prepared =
             cache(if_on(config.cache_prepared_enabled, config.cache_prepared_max_entries), config.cache_prepared_ttl_s);
         let records = cache(config.cache_metadata_max_entries, config.cache_metadata_ttl_s);
+        let policy = (config.policy_mode != "off")
+            .then(|| Policy::new(&config.policy_allow_imports, &config.policy_deny_imports));
         Ok(Execution {
+            rules: policy.as_ref().map(Policy::identity).unwrap_or_default(),
+            policy,
             sandbox: Sandbox::new(config)?,
             store: Store::open(path, config)?,
             monitor: Monitor::new(config.monitor_enabled, config.monitor_event_capacity)?,
@@ -185,21 +221,45 @@ impl Execution {
         draft.check()?;
         let code = key::of_code(&draft.code);
         let prepared = self.prepared(&code, &draft.code);
-        if let Err(fault) = &prepared.analysis {
-            return Err(syntax_error(fault));
+        let analysis = prepared.analysis.as_ref().map_err(|fault| syntax_error(fault, &draft.code))?;
+        if let Some(finding) = self.refusal(analysis) {
+            return Err(security_error(finding, &analysis.findings));
         }
         self.verify(&prepared, &draft.code, &draft.string_list("dependencies"))?;
-        let put = self.store.put(draft)?;
+        let outline = Outline { symbols: analysis.symbols.to_value(), words: analysis.symbols.words() };
+        let put = self.store.put(draft, &outline)?;
         if put.is_new {
-            let fields = vec![("skill", Value::from(draft.id())), ("version", Value::from(put.version))];
-            self.monitor.event(
-                "skill_put",
-                Severity::Info,
-                &format!("skill `{}` has version {}", draft.id(), put.version),
-                fields,
-            );
+            self.report_put(draft.id(), put.version, &analysis.findings);
         }
         Ok(put.version)
+    }
+
+    fn report_put(&self, id: &str, version: u32, findings: &[Finding]) {
+        let skill = || vec![("skill", Value::from(id)), ("version", Value::from(version))];
+        let message = format!("skill `{id}` has version {version}");
+        self.monitor.event("skill_put", Severity::Info, &message, skill());
+        if let Some(first) = findings.first() {
+            let list = Value::Array(findings.iter().map(Finding::to_value).collect());
+            let message = format!("skill `{id}` version {version}: line {}: {}", first.line, first.message);
+            let fields = skill().into_iter().chain([("findings", list)]).collect();
+            self.monitor.event("policy_findings", Severity::Warning, &message, fields);
+        }
+    }
+
+    /// The finding that refuses a source, if the policy is enforced.
+    pub fn refusal<'a>(&self, analysis: &'a Analysis) -> Option<&'a Finding> {
+        analysis.refusal().filter(|_| self.config.policy_mode == "enforce")
+    }
+
+    /// The source with data written into its slots, and how the slots were found.
+    pub fn inject(&self, code: &str, data: &Data) -> Result<Script> {
+        let bindings = [data.inputs.as_ref(), data.context.as_ref(), None];
+        let prepared = self.prepared(&key::of_code(code), code);
+        match &prepared.analysis {
+            Ok(analysis) => Ok(Script { code: analysis.template.inject(bindings), method: Method::Ast }),
+            Err(fault) if self.config.inject_fallback == "lexical" => lexical(code, fault, bindings),
+            Err(fault) => Err(syntax_error(fault, code)),
+        }
     }
 
     /// Asks the interpreter whether it compiles the code and has the packages.
@@ -215,7 +275,7 @@ impl Execution {
             _ => self.ask_interpreter(prepared, code, packages)?,
         };
         match prepared.verdict.get() {
-            Some(Err(fault)) => Err(syntax_error(fault)),
+            Some(Err(fault)) => Err(syntax_error(fault, code)),
             _ if missing.is_empty() => Ok(()),
             _ => {
                 let names = missing.join(", ");
@@ -249,12 +309,14 @@ impl Execution {
     /// What is known of a source; looked at once while it is kept.
     pub fn prepared(&self, hash: &Digest, code: &str) -> Arc<Prepared> {
         let now = Instant::now();
-        if let Some(prepared) = self.prepared.get(hash, now) {
+        let key = key::of_verdict(hash, &self.rules);
+        if let Some(prepared) = self.prepared.get(&key, now) {
             return prepared;
         }
-        let prepared = Arc::new(Prepared { analysis: analyse(code), verdict: OnceCell::new() });
+        let analysis = analyse(code, self.policy.as_ref());
+        let prepared = Arc::new(Prepared { analysis, verdict: OnceCell::new() });
         // Tree and ranges are gone by now; the source is what weighs.
-        self.alert("prepared", self.prepared.put(*hash, prepared.clone(), code.len(), None, now));
+        self.alert("prepared", self.prepared.put(key, prepared.clone(), code.len(), None, now));
         prepared
     }
 
@@ -316,6 +378,9 @@ impl Execution {
             Ok(analysis) => analysis,
             Err(fault) => return Ok(blank.failed(Outcome::Rejected, Failure::of_fault(fault))),
         };
+        if let Some(finding) = self.refusal(analysis) {
+            return Ok(blank.failed(Outcome::Rejected, Failure::of_finding(finding)));
+        }
         let bound = Bound::new(skill, analysis, data);
         let mode = self.mode(skill, analysis, options);
         let key = mode.keeps().then(|| self.key(record, &bound)).transpose()?;
@@ -552,9 +617,45 @@ fn fault_of(exception: &Exception) -> SyntaxFault {
     SyntaxFault { message: message.clone(), line: line.unwrap_or(1).max(1), column: column.unwrap_or(1).max(1) }
 }
 
-pub(crate) fn syntax_error(fault: &SyntaxFault) -> Error {
+pub(crate) fn syntax_error(fault: &SyntaxFault, code: &str) -> Error {
     let SyntaxFault { message, line, column } = fault;
-    Error::new(Code::Syntax, format!("line {line}, column {column}: {message}")).at(*line, *column).rule("syntax")
+    let shown = python::shown(python::line(code, *line), *column);
+    let shown = if shown.is_empty() { String::new() } else { format!(", in `{shown}`") };
+    Error::new(Code::Syntax, format!("line {line}, column {column}: {message}{shown}"))
+        .at(*line, *column)
+        .rule("syntax")
+}
+
+fn security_error(finding: &Finding, all: &[Finding]) -> Error {
+    let Finding { rule, line, column, message, .. } = finding;
+    let more = match all.len() - 1 {
+        0 => String::new(),
+        1 => "; one more finding".to_owned(),
+        more => format!("; {more} more findings"),
+    };
+    let advice = finding.advice();
+    Error::new(Code::Security, format!("line {line}, column {column}: {message} (rule `{rule}`{more}). {advice}"))
+        .at(*line, *column)
+        .rule(*rule)
+        .findings(all.iter().map(Finding::to_value).collect())
+}
+
+/// Fills a source that does not parse; refuses it with the parser's reason if a name with data has no slot.
+fn lexical(code: &str, fault: &SyntaxFault, data: [Binding; 3]) -> Result<Script> {
+    let template = Template::parse_lexically(code).map_err(|fault| syntax_error(&fault, code))?;
+    let places = Names::ALL.iter().zip(template.slots()).zip(data);
+    let missing: Vec<&str> =
+        places.filter(|((_, slot), value)| slot.is_none() && value.is_some()).map(|((name, _), _)| *name).collect();
+    if missing.is_empty() {
+        return Ok(Script { code: template.inject(data), method: Method::Lexical });
+    }
+    let error = syntax_error(fault, code);
+    let names = missing.join("`, `");
+    let message = format!(
+        "{}; and no complete top-level statement `NAME = {{...}}` was found for `{names}` that could be filled without parsing",
+        error.message()
+    );
+    Err(Error::new(Code::Syntax, message).at(fault.line, fault.column).rule("syntax").missing(missing))
 }
 
 /// A run's data, bound to the skill's names.
@@ -773,6 +874,15 @@ impl Failure {
             column: Some(column),
             rule: Some("syntax".to_owned()),
             ..Failure::default()
+        }
+    }
+
+    fn of_finding(finding: &Finding) -> Self {
+        Failure {
+            line: Some(finding.line),
+            column: Some(finding.column),
+            rule: Some(finding.rule.to_owned()),
+            ..Failure::plain("SecurityValidationError", format!("{}. {}", finding.message, finding.advice()))
         }
     }
 

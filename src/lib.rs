@@ -42,7 +42,7 @@ pub mod json;
 mod library;
 mod monitor;
 mod outcome;
-mod python;
+pub mod python;
 #[allow(unsafe_code, reason = "starting and reaping children takes system calls that have no safe form")]
 mod sandbox;
 pub mod skill;
@@ -51,7 +51,7 @@ mod task;
 
 pub use config::Config;
 pub use error::{Code, Error, Result};
-pub use execution::{CacheMode, Data, Failure, RunOptions, RunResult};
+pub use execution::{CacheMode, Data, Failure, Method, RunOptions, RunResult, Script};
 pub use library::{EventCallback, Library, parse_items};
 pub use outcome::Outcome;
 pub use sandbox::Capture;

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use crate::cache::key;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
-use crate::execution::{Data, Execution, RunOptions, RunResult, not_json, syntax_error};
+use crate::execution::{Data, Execution, RunOptions, RunResult, Script, not_json};
 use crate::json::Value;
 use crate::monitor::event::Severity;
 use crate::monitor::{memory, metrics};
-use crate::python::{Analysis, Names};
+use crate::python::{self, Analysis, Finding, Names, SyntaxFault, rules::RULES_VERSION};
 use crate::sandbox::policy::{LEVEL, MISSING_GUARANTEES};
 use crate::sandbox::{CancelToken, with_signals_blocked};
 use crate::skill::{Skill, check_id};
@@ -78,7 +78,7 @@ impl Library {
     ///
     /// # Errors
     ///
-    /// [`Code::Syntax`] with line and column; [`Code::Unsupported`] for another language or without an interpreter;
+    /// [`Code::Syntax`] with line and column; [`Code::Security`] with every finding of the policy; [`Code::Unsupported`] for another language or without an interpreter;
     /// [`Code::Validation`] for a bad schema, a missing package or required skill; [`Code::Conflict`] when
     /// `expected_version` is not the newest.
     pub fn put(&self, draft: &Skill) -> Result<u32> {
@@ -115,38 +115,40 @@ impl Library {
         self.execution.store.search(text, filter)
     }
 
-    /// What is to be said about a source without storing it: `{"valid", "findings", "deterministic", "reasons", "slots"}`.
+    /// What is to be said about a source without storing it: `{"valid", "findings", "deterministic", "reasons", "slots",
+    /// "symbols", "policy", "rules_version"}`. `valid` says whether a put would take it.
     pub fn validate(&self, code: &str) -> Result<Value> {
         self.check_open()?;
         let prepared = self.execution.prepared(&key::of_code(code), code);
         let analysis = prepared.analysis.as_ref();
-        let mut findings: Vec<Value> = Vec::new();
         let fault = match analysis {
             Err(fault) => Some(fault.clone()),
             Ok(_) => self.execution.interpreter_verdict(&prepared, code)?.err(),
         };
-        findings.extend(fault.iter().map(|fault| finding("syntax", "error", fault.line, fault.column, &fault.message)));
-        let shadows = analysis.map(|analysis| analysis.template.shadows()).unwrap_or_default();
-        findings.extend(shadows.iter().map(|shadow| {
-            let message = format!("this assignment of `{}` hides the data passed to the skill", shadow.name);
-            finding("input-shadowed", "warning", shadow.line, 1, &message)
-        }));
+        let mut findings: Vec<Finding> = fault.iter().map(|fault| syntax_finding(fault, code)).collect();
+        findings.extend(analysis.map(|analysis| analysis.findings.clone()).unwrap_or_default());
+        let refused = analysis.ok().and_then(|analysis| self.execution.refusal(analysis)).is_some();
         let reasons = analysis.map(|analysis| analysis.determinism.reasons().to_vec()).unwrap_or_default();
         Ok(Value::object([
-            ("valid", Value::from(fault.is_none())),
-            ("findings", Value::Array(findings)),
+            ("valid", Value::from(fault.is_none() && !refused)),
+            ("findings", Value::Array(findings.iter().map(Finding::to_value).collect())),
             ("deterministic", Value::from(fault.is_none() && reasons.is_empty())),
             ("reasons", Value::from(reasons)),
             ("slots", analysis.map_or(Value::Object(Vec::new()), slots_value)),
+            ("symbols", analysis.map_or(Value::Null, |analysis| analysis.symbols.to_value())),
+            ("policy", Value::from(self.execution.config.policy_mode.as_str())),
+            ("rules_version", Value::from(RULES_VERSION)),
         ]))
     }
 
     /// The source with the data written into its slots: a script that stands alone.
-    pub fn inject(&self, code: &str, data: &Data) -> Result<String> {
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Syntax`] for a source that does not parse, unless `inject.fallback = lexical` finds a way.
+    pub fn inject(&self, code: &str, data: &Data) -> Result<Script> {
         self.check_open()?;
-        let prepared = self.execution.prepared(&key::of_code(code), code);
-        let analysis = prepared.analysis.as_ref().map_err(syntax_error)?;
-        Ok(analysis.template.inject([data.inputs.as_ref(), data.context.as_ref(), None]))
+        self.execution.inject(code, data)
     }
 
     /// Runs a skill and waits for its end. An error means that it could not be run at all.
@@ -372,14 +374,10 @@ fn deliver_events(execution: Arc<Execution>, callback: EventCallback) -> Result<
     started.map_err(|error| Error::new(Code::Busy, format!("no thread for events: {error}")))
 }
 
-fn finding(rule: &str, severity: &str, line: u32, column: u32, message: &str) -> Value {
-    Value::object([
-        ("rule", Value::from(rule)),
-        ("severity", Value::from(severity)),
-        ("line", Value::from(line)),
-        ("column", Value::from(column)),
-        ("message", Value::from(message)),
-    ])
+fn syntax_finding(fault: &SyntaxFault, code: &str) -> Finding {
+    let SyntaxFault { message, line, column } = fault.clone();
+    let text = python::shown(python::line(code, line), column);
+    Finding { rule: "syntax", severity: python::Severity::Error, line, column, message, text }
 }
 
 fn slots_value(analysis: &Analysis) -> Value {

@@ -180,8 +180,19 @@ pub struct Skill {
     pub(crate) expected_version: Option<u32>,
     pub(crate) fields: [Option<Value>; FIELDS.len()],
     pub(crate) usage: Usage,
+    /// What its code defines, imports and reads; `null` for a draft.
+    pub(crate) symbols: Value,
     pub(crate) created_at: Option<String>,
     pub(crate) updated_at: Option<String>,
+}
+
+/// What is known of a skill's code beyond its text: for search, and for whoever chooses among skills.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Outline {
+    /// What it defines, imports and reads.
+    pub symbols: Value,
+    /// The words it is found by.
+    pub words: String,
 }
 
 /// How often a skill was called. A call answered from memory counts like one that ran.
@@ -205,6 +216,7 @@ impl Skill {
             expected_version: None,
             fields: [const { None }; FIELDS.len()],
             usage: Usage::default(),
+            symbols: Value::Null,
             created_at: None,
             updated_at: None,
         }
@@ -296,6 +308,7 @@ impl Skill {
         }
         record.extend(FIELDS.iter().map(|row| (row.name, self.field(row.name))));
         record.extend(["timeout_ms", "max_memory_mb"].map(|name| (name, Value::from(self.limit(name)))));
+        record.push(("symbols", self.symbols.clone()));
         record.extend([
             ("usage_count", Value::from(self.usage.usage_count)),
             ("success_count", Value::from(self.usage.success_count)),

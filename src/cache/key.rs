@@ -49,6 +49,15 @@ pub fn of_run(fields: &RunFields) -> Digest {
     *hasher.finalize().as_bytes()
 }
 
+/// The key of what is known of a source: that depends on the rules it was judged by.
+pub fn of_verdict(code: &Digest, rules: &str) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"skillcache verdict\0");
+    hasher.update(code);
+    hasher.update(rules.as_bytes());
+    *hasher.finalize().as_bytes()
+}
+
 /// The hash of a source.
 pub fn of_code(code: &str) -> Digest {
     *blake3::hash(code.as_bytes()).as_bytes()

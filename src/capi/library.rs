@@ -12,7 +12,7 @@ use super::task::skc_task;
 use super::text::{c_text, optional_text, skc_blob, text};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
-use crate::execution::{Data, RunOptions, not_json};
+use crate::execution::{Data, Method, RunOptions, not_json};
 use crate::json::Value;
 use crate::library::{EventCallback, Library, parse_items};
 use crate::store::Filter;
@@ -289,8 +289,10 @@ fn members(text: &str, what: &str) -> Result<Vec<(String, Value)>> {
     }
 }
 
-/// What is to be said about a source without storing it, as a JSON object: valid, findings (array of rule, severity,
-/// line, column, message), deterministic, reasons, slots (name to line).
+/// What is to be said about a source without storing it, as a JSON object: valid (whether a put would take it),
+/// findings (array of rule, severity: error or warning, line, column, message, advice, text of the line), deterministic,
+/// reasons (why not), slots (name to line), symbols (docstring, functions, classes, imports, reads), policy (the mode),
+/// rules_version. docs/POLICY.md lists the rules.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_library_validate(
     library: *mut skc_library,
@@ -309,7 +311,9 @@ pub unsafe extern "C" fn skc_library_validate(
 
 /// The source with the data written into its slots as Python literals: a script that stands alone. Line numbers stay,
 /// except that one line is added where the source begins with a compound statement and a name has no slot. Data is a
-/// JSON object: inputs, context, both optional objects; NULL with length 0 is none. SKC_E_SYNTAX with line and column.
+/// JSON object: inputs, context, both optional objects; NULL with length 0 is none. skc_blob_method says how the slots were
+/// found: by parsing (`ast`) or, with the option `inject.fallback = lexical` and a source that does not parse, by tokens.
+/// SKC_E_SYNTAX with line and column. Nothing runs and no policy is asked: what is done with the script is the caller's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_library_inject(
     library: *mut skc_library,
@@ -322,8 +326,17 @@ pub unsafe extern "C" fn skc_library_inject(
 ) -> skc_status {
     // SAFETY: the door's contract.
     unsafe {
-        skc_library::text(library, out_code, "out_code", err, |library| {
-            library.inject(text(code, code_len, "code")?, &Data::parse(text(data, data_len, "data")?)?)
+        guard::clear(out_code);
+        skc_library::call(library, err, |library| {
+            guard::check_out(out_code, "out_code")?;
+            let data = Data::parse(text(data, data_len, "data")?)?;
+            let script = library.inject(text(code, code_len, "code")?, &data)?;
+            let method = match script.method {
+                Method::Ast => c"ast",
+                Method::Lexical => c"lexical",
+            };
+            skc_blob::hand_out_made_by(method, &script.code, out_code);
+            Ok(())
         })
     }
 }

@@ -19,7 +19,10 @@ pub struct skc_str {
 
 /// An owned text, made by this library. One owner at a time; free it once with skc_blob_free. It outlives the library
 /// it came from.
-pub struct skc_blob(Text);
+pub struct skc_blob {
+    text: Text,
+    method: &'static CStr,
+}
 
 /// The length that says "NUL-terminated".
 pub(super) const NUL_TERMINATED: usize = usize::MAX;
@@ -56,9 +59,19 @@ impl skc_blob {
     ///
     /// `out` can be written.
     pub(super) unsafe fn hand_out(text: &str, out: *mut *mut skc_blob) {
-        let blob = Box::into_raw(Box::new(skc_blob(Text::new(text.as_bytes()))));
         // SAFETY: the caller's promise.
-        unsafe { *out = blob };
+        unsafe { skc_blob::hand_out_made_by(c"", text, out) };
+    }
+
+    /// Hands a text to the caller, and how it was made.
+    ///
+    /// # Safety
+    ///
+    /// `out` can be written.
+    pub(super) unsafe fn hand_out_made_by(method: &'static CStr, text: &str, out: *mut *mut skc_blob) {
+        let blob = skc_blob { text: Text::new(text.as_bytes()), method };
+        // SAFETY: the caller's promise.
+        unsafe { *out = Box::into_raw(Box::new(blob)) };
     }
 }
 
@@ -120,7 +133,18 @@ fn utf8<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_blob_str(blob: *const skc_blob) -> skc_str {
     // SAFETY: the door's contract.
-    guard::get(skc_str::EMPTY, || unsafe { blob.as_ref() }.map_or(skc_str::EMPTY, |blob| blob.0.view()))
+    guard::get(skc_str::EMPTY, || unsafe { blob.as_ref() }.map_or(skc_str::EMPTY, |blob| blob.text.view()))
+}
+
+/// How the code of skc_library_inject was made: `ast` (the source was parsed) or `lexical` (it does not parse, and
+/// `inject.fallback` is `lexical`). Empty for any other blob and for NULL. Static: valid for ever.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skc_blob_method(blob: *const skc_blob) -> skc_str {
+    guard::get(skc_str::EMPTY, || {
+        // SAFETY: the door's contract.
+        let method = unsafe { blob.as_ref() }.map_or(c"", |blob| blob.method);
+        skc_str { ptr: method.as_ptr(), len: method.to_bytes().len() }
+    })
 }
 
 /// Frees a blob. NULL is allowed.

@@ -1,18 +1,32 @@
 //! The Python room: what can be known about a skill without running it.
 //!
-//! [`analyse`] reads a source once. It gives the [`Template`] (where run-time data is bound) and the [`Determinism`]
-//! verdict (whether `cache = auto` may keep its results). Nothing here runs Python, and nothing a source contains can
-//! make it take more than linear time or overflow the host's stack: see [`nesting`].
+//! [`analyse`] reads a source once. It gives the [`Template`] (where run-time data is bound), the [`Finding`]s of the
+//! policy, the [`Determinism`] verdict (whether `cache = auto` may keep its results) and the [`Symbols`] (what it defines
+//! and reads). Nothing here runs Python, and nothing a source contains can make it take more than linear time or
+//! overflow the host's stack.
 
+mod assembled;
 mod determinism;
+mod fallback;
+mod judgement;
 mod literal;
 mod nesting;
+mod policy;
+pub mod rules;
+mod scope;
+mod symbols;
 mod template;
+mod text;
+mod uses;
 
 pub use determinism::{Determinism, shows_address};
 pub use literal::literal;
-pub use template::{Names, Template};
+pub use policy::{Finding, Policy, Severity};
+pub use symbols::{Function, Input, Symbols};
+pub use template::{Binding, Bindings, Names, Shadow, Slot, Template};
+pub(crate) use text::{line, shown};
 
+use ruff_python_ast::Stmt;
 use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
 use ruff_source_file::LineIndex;
 use ruff_text_size::{Ranged, TextSize};
@@ -33,25 +47,84 @@ pub struct SyntaxFault {
 pub struct Analysis {
     /// Where data is bound.
     pub template: Template,
+    /// What the policy says, in the order of the lines.
+    pub findings: Vec<Finding>,
     /// Whether equal inputs give equal answers, and why not.
     pub determinism: Determinism,
+    /// What it defines, imports and reads.
+    pub symbols: Symbols,
+}
+
+impl Analysis {
+    /// The first finding that refuses the source where the policy is enforced.
+    pub fn refusal(&self) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.severity == Severity::Error)
+    }
 }
 
 /// Reads a source.
 ///
 /// The grammar is the newest the parser knows; whether the interpreter at hand accepts it is the interpreter's own
-/// verdict, asked for when a skill is put.
-pub fn analyse(source: &str) -> Result<Analysis, SyntaxFault> {
-    let lines = LineIndex::from_source_text(source);
-    let fault = |message: String, offset: usize| {
-        let offset = TextSize::try_from(offset).unwrap_or_default();
-        let place = lines.line_column(offset, source);
-        let (line, column) = (place.line.get(), place.column.get());
-        SyntaxFault {
-            message,
-            line: u32::try_from(line).unwrap_or(u32::MAX),
-            column: u32::try_from(column).unwrap_or(u32::MAX),
+/// verdict, asked for when a skill is put. Without a policy there are no findings but those about the slots.
+///
+/// # Errors
+///
+/// The source is not Python, declares another encoding than UTF-8, holds a NUL, or nests deeper than CPython allows.
+pub fn analyse(source: &str, policy: Option<&Policy>) -> Result<Analysis, SyntaxFault> {
+    read(source, |body, lines| {
+        let template = Template::of(source, body, lines);
+        Analysis {
+            findings: policy::findings(source, body, lines, &template, policy),
+            template,
+            determinism: Determinism::of(body, lines),
+            symbols: Symbols::of(source, body, lines),
         }
+    })
+}
+
+impl Template {
+    /// Reads a source and finds its slots; the rest of an [`analysis`](analyse) is left out.
+    ///
+    /// # Errors
+    ///
+    /// As [`analyse`].
+    pub fn parse(source: &str) -> Result<Template, SyntaxFault> {
+        read(source, |body, lines| Template::of(source, body, lines))
+    }
+
+    /// Finds the slots of a source that does not parse, by its tokens alone: complete top-level statements
+    /// `NAME = {...}` before the first place where the tokens end to make sense.
+    ///
+    /// # Errors
+    ///
+    /// As [`analyse`] for encoding, NUL and nesting: those no tokenizer can be trusted with.
+    pub fn parse_lexically(source: &str) -> Result<Template, SyntaxFault> {
+        let lines = LineIndex::from_source_text(source);
+        let depth = readable(source, &lines)?;
+        nesting::with_stack_for(depth, || Ok(fallback::template(source, &lines)))
+    }
+}
+
+/// Hands the tree of a source to `work`, on a stack that holds it.
+fn read<T>(source: &str, work: impl FnOnce(&[Stmt], &LineIndex) -> T) -> Result<T, SyntaxFault> {
+    let lines = LineIndex::from_source_text(source);
+    let depth = readable(source, &lines)?;
+    nesting::with_stack_for(depth, || {
+        let parsed = parse_unchecked(source, ParseOptions::from(Mode::Module));
+        if let Some(error) = parsed.errors().first() {
+            return Err(SyntaxFault::at(source, &lines, error.range().start(), error.error.to_string()));
+        }
+        let Some(module) = parsed.try_into_module() else {
+            return Err(SyntaxFault::at(source, &lines, TextSize::default(), "this is not a module".to_owned()));
+        };
+        Ok(work(module.suite(), &lines))
+    })
+}
+
+/// Whether a source can be read as text at all, and how deep it nests.
+fn readable(source: &str, lines: &LineIndex) -> Result<usize, SyntaxFault> {
+    let fault = |message: String, offset: usize| {
+        SyntaxFault::at(source, lines, TextSize::try_from(offset).unwrap_or_default(), message)
     };
     if let Some(offset) = source.find('\0') {
         return Err(fault("source code cannot contain NUL".to_owned(), offset));
@@ -59,21 +132,14 @@ pub fn analyse(source: &str) -> Result<Analysis, SyntaxFault> {
     if let Some((encoding, offset)) = foreign_encoding(source) {
         return Err(fault(format!("the source declares the encoding `{encoding}`; it must be UTF-8"), offset));
     }
-    let depth = nesting::depth(source).map_err(|excess| fault(excess.message.to_owned(), excess.offset))?;
-    nesting::with_stack_for(depth, || {
-        let parsed = parse_unchecked(source, ParseOptions::from(Mode::Module));
-        if let Some(error) = parsed.errors().first() {
-            return Err(fault(error.error.to_string(), error.range().start().to_usize()));
-        }
-        let Some(module) = parsed.try_into_module() else {
-            return Err(fault("this is not a module".to_owned(), 0));
-        };
-        let body = module.suite();
-        Ok(Analysis {
-            template: Template::of(source, body, &lines),
-            determinism: Determinism::of(source, body, &lines),
-        })
-    })
+    nesting::depth(source).map_err(|excess| fault(excess.message.to_owned(), excess.offset))
+}
+
+impl SyntaxFault {
+    fn at(source: &str, lines: &LineIndex, offset: TextSize, message: String) -> Self {
+        let (line, column) = text::place(source, lines, offset);
+        SyntaxFault { message, line, column }
+    }
 }
 
 /// The encoding a PEP 263 cookie declares, if it is not UTF-8, and where it stands.
@@ -107,14 +173,13 @@ fn cookie(comment: &str) -> Option<&str> {
     })
 }
 
-/// The line on which `offset` stands, from 1.
-fn line_at(lines: &LineIndex, offset: TextSize) -> u32 {
-    u32::try_from(lines.line_index(offset).get()).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn analyse(source: &str) -> Result<Analysis, SyntaxFault> {
+        super::analyse(source, Some(&Policy::default()))
+    }
 
     #[test]
     fn faults_name_line_and_column() {

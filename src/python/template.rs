@@ -22,7 +22,8 @@ use ruff_python_ast::{Comprehension, Expr, ExprContext, Stmt};
 use ruff_source_file::LineIndex;
 use ruff_text_size::{Ranged, TextRange, TextSize};
 
-use super::{line_at, literal};
+use super::literal;
+use super::text::line_at;
 use crate::json::Value;
 
 /// The names a skill's data arrives under.
@@ -33,7 +34,7 @@ impl Names {
     /// In the order in which bindings are written.
     pub const ALL: [&'static str; 3] = ["inputs", "context", "parameters"];
 
-    fn index(name: &str) -> Option<usize> {
+    pub(super) fn index(name: &str) -> Option<usize> {
         Names::ALL.iter().position(|known| *known == name)
     }
 }
@@ -57,8 +58,10 @@ pub struct Slot {
 pub struct Shadow {
     /// Which name.
     pub name: &'static str,
-    /// Where, from 1.
+    /// Its line, from 1.
     pub line: u32,
+    /// Where it starts, in bytes from the start of the source.
+    pub offset: usize,
 }
 
 /// A source with its slots found.
@@ -67,7 +70,18 @@ pub struct Template {
     source: String,
     slots: [Option<Slot>; 3],
     insertion: Insertion,
+    /// Slots and insertion in the order of the source.
+    places: Vec<Place>,
+    /// Whether the source mentions a name at all.
+    mentions: [bool; 3],
     shadows: Vec<Shadow>,
+}
+
+/// Where a filled source differs from the original.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Slot(usize),
+    Insertion,
 }
 
 /// Where a binding without a slot is written so that no line moves.
@@ -98,13 +112,35 @@ impl Template {
             .stores
             .iter()
             .filter(|(name, at)| slots[*name].as_ref().is_none_or(|slot| at.to_usize() > slot.range.end));
-        let shadow = |(name, at): &(usize, TextSize)| Shadow { name: Names::ALL[*name], line: line_at(lines, *at) };
+        let shadow = |(name, at): &(usize, TextSize)| Shadow {
+            name: Names::ALL[*name],
+            line: line_at(lines, *at),
+            offset: at.to_usize(),
+        };
+        let shadows = shadows.map(shadow).collect();
+        let mentions = Names::ALL.map(|name| source.contains(name));
+        Template { shadows, mentions, ..Template::with_slots(source, slots, Insertion::find(source, body)) }
+    }
+
+    fn with_slots(source: &str, slots: [Option<Slot>; 3], insertion: Insertion) -> Self {
+        let found = |name: &usize| slots[*name].as_ref().map(|slot| (slot.range.start, Place::Slot(*name)));
+        let mut places: Vec<_> = (0..slots.len()).filter_map(|name| found(&name)).collect();
+        places.push((insertion.offset(), Place::Insertion));
+        places.sort_by_key(|(at, _)| *at);
         Template {
-            shadows: shadows.map(shadow).collect(),
-            insertion: Insertion::find(source, body),
+            places: places.into_iter().map(|(_, place)| place).collect(),
             source: source.to_owned(),
+            mentions: [false; 3],
+            shadows: Vec::new(),
+            insertion,
             slots,
         }
+    }
+
+    /// Of dicts that were found without a tree: nothing is inserted where a name has none.
+    pub(super) fn of_ranges(source: &str, dicts: [Option<TextRange>; 3], lines: &LineIndex) -> Self {
+        let slots = dicts.map(|dict| dict.map(|range| Slot::new(source, range, lines)));
+        Template::with_slots(source, slots, Insertion::NewLine(0))
     }
 
     /// The slots, in the order of [`Names::ALL`].
@@ -122,47 +158,69 @@ impl Template {
     /// A name without slot and data is bound to `{}` if the source mentions it. Line numbers stay, except where the
     /// source begins with a compound statement on its first free line and a name has no slot: that adds one line.
     pub fn inject(&self, data: Bindings) -> String {
-        let mut edits = Vec::new();
-        let mut inserted = Vec::new();
-        for (index, name) in Names::ALL.into_iter().enumerate() {
-            let mut text = String::new();
-            match (&self.slots[index], data[index]) {
-                (Some(slot), Some(value)) => {
-                    literal(value, &mut text);
-                    text.pop();
-                    text.extend(std::iter::repeat_n('\n', slot.line_ends));
-                    text.push('}');
-                    edits.push((slot.range.clone(), text));
+        // Literals are seldom longer than what they replace by more than this; a guess spares copying the whole again.
+        const ROOM: usize = 1024;
+        let mut out = String::with_capacity(self.source.len() + ROOM);
+        let mut copied = 0;
+        let mut inserts = self.unbound(&data);
+        for place in &self.places {
+            let (range, write): (_, &dyn Fn(&mut String)) = match place {
+                Place::Slot(name) => match (&self.slots[*name], data[*name]) {
+                    (Some(slot), Some(value)) => (slot.range.clone(), &|out| slot.write(value, out)),
+                    _ => continue,
+                },
+                Place::Insertion if std::mem::take(&mut inserts) => {
+                    let at = self.insertion.offset();
+                    (at..at, &|out| self.insertion.write(&self.source, out, &|out| self.bind_all(&data, out)))
                 }
-                (None, value) if value.is_some() || self.source.contains(name) => {
-                    text.push_str(name);
-                    text.push_str(" = ");
-                    literal(value.unwrap_or(&Value::Object(Vec::new())), &mut text);
-                    inserted.push(text);
-                }
-                _ => {}
-            }
+                Place::Insertion => continue,
+            };
+            out.push_str(&self.source[copied..range.start]);
+            write(&mut out);
+            copied = range.end;
         }
-        if !inserted.is_empty() {
-            edits.push(self.insertion.edit(&inserted.join("; "), &self.source));
+        out.push_str(&self.source[copied..]);
+        out
+    }
+
+    /// Whether a name needs a binding that no slot gives it.
+    fn unbound(&self, data: &Bindings) -> bool {
+        (0..Names::ALL.len()).any(|name| self.is_inserted(name, data))
+    }
+
+    fn is_inserted(&self, name: usize, data: &Bindings) -> bool {
+        self.slots[name].is_none() && (data[name].is_some() || self.mentions[name])
+    }
+
+    fn bind_all(&self, data: &Bindings, out: &mut String) {
+        let mut separator = "";
+        for name in (0..Names::ALL.len()).filter(|name| self.is_inserted(*name, data)) {
+            out.push_str(separator);
+            out.push_str(Names::ALL[name]);
+            out.push_str(" = ");
+            literal(data[name].unwrap_or(&Value::Object(Vec::new())), out);
+            separator = "; ";
         }
-        self.edited(edits)
     }
 
     /// The code of a run: a marker in every slot that is filled. Data without a slot needs no text: it is bound before
     /// the code runs.
     pub fn prepare(&self, filled: [bool; 3]) -> String {
-        let slots = self.slots.iter().enumerate().filter(|(index, _)| filled[*index]);
-        let edits = slots.filter_map(|(index, slot)| {
-            let slot = slot.as_ref()?;
-            let marker = self.marker(index);
-            let text = match slot.line_ends {
+        let mut out = String::with_capacity(self.source.len());
+        let mut copied = 0;
+        for place in &self.places {
+            let Place::Slot(name) = *place else { continue };
+            let Some(slot) = self.slots[name].as_ref().filter(|_| filled[name]) else { continue };
+            out.push_str(&self.source[copied..slot.range.start]);
+            let marker = self.marker(name);
+            out += &match slot.line_ends {
                 0 => format!("'{marker}'"),
                 ends => format!("('{marker}'{})", "\n".repeat(ends)),
             };
-            Some((slot.range.clone(), text))
-        });
-        self.edited(edits.collect())
+            copied = slot.range.end;
+        }
+        out.push_str(&self.source[copied..]);
+        out
     }
 
     /// The string constant that stands for a name's data in prepared code. It holds the hash of the source, so no
@@ -172,18 +230,9 @@ impl Template {
         format!("skc-slot-{}-{}", Names::ALL[name], &hash[..32])
     }
 
-    fn edited(&self, mut edits: Vec<(Range<usize>, String)>) -> String {
-        edits.sort_by_key(|(range, _)| (range.start, range.end));
-        let grown: usize = edits.iter().map(|(_, text)| text.len()).sum();
-        let mut out = String::with_capacity(self.source.len() + grown);
-        let mut copied = 0;
-        for (range, text) in edits {
-            out.push_str(&self.source[copied..range.start]);
-            out.push_str(&text);
-            copied = range.end;
-        }
-        out.push_str(&self.source[copied..]);
-        out
+    /// The source the template was made of.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 }
 
@@ -192,6 +241,21 @@ impl Slot {
         let line_ends = lines.line_index(range.end()).get() - lines.line_index(range.start()).get();
         debug_assert!(source.is_char_boundary(range.start().to_usize()));
         Slot { line: line_at(lines, range.start()), range: range.start().to_usize()..range.end().to_usize(), line_ends }
+    }
+
+    /// Where its dict stands, in bytes from the start of the source.
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// The literal of an object, on as many lines as the dict it replaces.
+    fn write(&self, value: &Value, out: &mut String) {
+        literal(value, out);
+        if self.line_ends > 0 {
+            out.pop();
+            out.extend(std::iter::repeat_n('\n', self.line_ends));
+            out.push('}');
+        }
     }
 }
 
@@ -246,16 +310,29 @@ impl Insertion {
         None
     }
 
-    fn edit(self, bindings: &str, source: &str) -> (Range<usize>, String) {
-        let (at, text) = match self {
-            Insertion::AfterStatement(at) => (at, format!("; {bindings}")),
-            Insertion::BeforeStatement(at) => (at, format!("{bindings}; ")),
-            Insertion::BlankLine(at) => (at, bindings.to_owned()),
-            Insertion::BeforeComment(at) => (at, format!("{bindings}  ")),
-            Insertion::NewLine(at) => (at, format!("{bindings}{}", line_end(source))),
-            Insertion::LastLine(at) => (at, format!("{}{bindings}", line_end(source))),
+    fn offset(self) -> usize {
+        match self {
+            Insertion::AfterStatement(at)
+            | Insertion::BeforeStatement(at)
+            | Insertion::BlankLine(at)
+            | Insertion::BeforeComment(at)
+            | Insertion::NewLine(at)
+            | Insertion::LastLine(at) => at,
+        }
+    }
+
+    fn write(self, source: &str, out: &mut String, bindings: &dyn Fn(&mut String)) {
+        let (before, after) = match self {
+            Insertion::AfterStatement(_) => ("; ", ""),
+            Insertion::BeforeStatement(_) => ("", "; "),
+            Insertion::BlankLine(_) => ("", ""),
+            Insertion::BeforeComment(_) => ("", "  "),
+            Insertion::NewLine(_) => ("", line_end(source)),
+            Insertion::LastLine(_) => (line_end(source), ""),
         };
-        (at..at, text)
+        out.push_str(before);
+        bindings(out);
+        out.push_str(after);
     }
 }
 
@@ -420,7 +497,7 @@ mod tests {
     use super::*;
 
     fn template(source: &str) -> Template {
-        analyse(source).unwrap_or_else(|fault| panic!("{source}: {fault:?}")).template
+        analyse(source, None).unwrap_or_else(|fault| panic!("{source}: {fault:?}")).template
     }
 
     fn slot_lines(source: &str) -> [Option<u32>; 3] {
@@ -446,7 +523,7 @@ mod tests {
             ("\t\\\n ", "\t\\\n \ninputs = {}"),
         ] {
             assert_eq!(injected(source, "{}"), expected, "{source:?}");
-            assert!(analyse(&injected(source, "{}")).is_ok(), "{source:?}");
+            assert!(analyse(&injected(source, "{}"), None).is_ok(), "{source:?}");
         }
     }
 

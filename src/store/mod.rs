@@ -22,13 +22,13 @@ pub use search::Filter;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::json::Value;
-use crate::skill::{FIELDS, Field, Skill, Usage};
+use crate::skill::{FIELDS, Field, Outline, Skill, Usage};
 use pool::ConnectionPool;
 use sqlite::translate;
 
 /// Every column of a record, in the order in which [`read_skill`] takes them by name.
 const COLUMNS: &str = "s.id, v.version, v.code, s.usage_count, s.success_count, s.last_used, s.created_at, s.updated_at, \
-    v.language, v.input_schema, v.output_schema, v.parameters, v.required_skills, v.dependencies, \
+    v.symbols, v.language, v.input_schema, v.output_schema, v.parameters, v.required_skills, v.dependencies, \
     s.name, s.description, s.category, s.complexity, s.performance_metrics, s.tags, s.examples, s.learned_from, \
     s.created_by, s.is_active, s.cache, s.key_order, s.ttl_s, s.limits";
 
@@ -85,11 +85,11 @@ impl Store {
     }
 
     /// Stores a checked draft and says which version it is. `is_new` tells whether its content was new.
-    pub fn put(&self, draft: &Skill) -> Result<Put> {
+    pub fn put(&self, draft: &Skill, outline: &Outline) -> Result<Put> {
         self.flush_usage()?;
         let mut connection = self.pool.get()?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(translate)?;
-        let put = put_in(&transaction, draft)?;
+        let put = put_in(&transaction, draft, outline)?;
         transaction.commit().map_err(translate)?;
         Ok(put)
     }
@@ -274,7 +274,7 @@ fn prepare(connection: &mut Connection, config: &Config) -> Result<()> {
     Err(Error::new(Code::Database, format!("the file system does not allow a write-ahead log (it stays at `{mode}`)")))
 }
 
-fn put_in(transaction: &Connection, draft: &Skill) -> Result<Put> {
+fn put_in(transaction: &Connection, draft: &Skill, outline: &Outline) -> Result<Put> {
     let missing = missing_skills(transaction, draft)?;
     if !missing.is_empty() {
         let names = missing.join(", ");
@@ -300,19 +300,19 @@ fn put_in(transaction: &Connection, draft: &Skill) -> Result<Put> {
         None => {
             let key = insert_skill(transaction, draft)?;
             insert_version(transaction, key, 1, draft, &hash)?;
-            finish(transaction, key, draft, Put { version: 1, is_new: true })
+            finish(transaction, key, draft, outline, Put { version: 1, is_new: true })
         }
         Some((key, newest, ..)) if visible == 0 => {
             revive(transaction, key, newest + 1)?;
             insert_version(transaction, key, newest + 1, draft, &hash)?;
-            finish(transaction, key, draft, Put { version: newest + 1, is_new: true })
+            finish(transaction, key, draft, outline, Put { version: newest + 1, is_new: true })
         }
         Some((key, newest, _, known)) if known == hash => {
-            finish(transaction, key, draft, Put { version: newest, is_new: false })
+            finish(transaction, key, draft, outline, Put { version: newest, is_new: false })
         }
         Some((key, newest, ..)) => {
             insert_version(transaction, key, newest + 1, draft, &hash)?;
-            finish(transaction, key, draft, Put { version: newest + 1, is_new: true })
+            finish(transaction, key, draft, outline, Put { version: newest + 1, is_new: true })
         }
     }
 }
@@ -373,18 +373,24 @@ fn insert_version(transaction: &Connection, key: i64, version: u32, draft: &Skil
 }
 
 /// Writes the fields that the draft sets, the newest version and the search index.
-fn finish(transaction: &Connection, key: i64, draft: &Skill, put: Put) -> Result<Put> {
+fn finish(transaction: &Connection, key: i64, draft: &Skill, outline: &Outline, put: Put) -> Result<Put> {
     set_profile(transaction, key, |_, index| draft.fields[index].clone())?;
     let sql = format!("UPDATE skills SET newest = ?, revision = revision + 1, updated_at = {NOW} WHERE key = ?");
     transaction.execute(&sql, params![put.version, key]).map_err(translate)?;
     transaction.execute("DELETE FROM skills_text WHERE rowid = ?", [key]).map_err(translate)?;
     transaction
         .execute(
-            "INSERT INTO skills_text (rowid, id, name, description, tags)
+            "INSERT INTO skills_text (rowid, id, name, description, tags, code)
              SELECT key, id, coalesce(name, ''), coalesce(description, ''),
-                    (SELECT coalesce(group_concat(value, ' '), '') FROM json_each(coalesce(tags, '[]')))
+                    (SELECT coalesce(group_concat(value, ' '), '') FROM json_each(coalesce(tags, '[]'))), ?
              FROM skills WHERE key = ?",
-            [key],
+            params![outline.words, key],
+        )
+        .map_err(translate)?;
+    transaction
+        .execute(
+            "UPDATE versions SET symbols = ? WHERE skill = ? AND version = ?",
+            params![outline.symbols.to_text(), key, put.version],
         )
         .map_err(translate)?;
     Ok(put)
@@ -422,6 +428,7 @@ fn read_skill(row: &Row) -> rusqlite::Result<Skill> {
         success_count: row.get("success_count")?,
         last_used: row.get("last_used")?,
     };
+    skill.symbols = row.get::<_, Option<String>>("symbols")?.map_or(Value::Null, |text| stored_json(&text));
     skill.created_at = row.get("created_at")?;
     skill.updated_at = row.get("updated_at")?;
     Ok(skill)

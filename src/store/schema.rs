@@ -12,7 +12,7 @@ use crate::error::{Code, Error, Result};
 const APPLICATION_ID: i64 = 0x736b_6331;
 
 /// One entry a version; never edited once released.
-const MIGRATIONS: [&str; 1] = [
+const MIGRATIONS: [&str; 2] = [
     // `skills` has what changes in place, `versions` what makes a version. The columns are the rows of `FIELDS`.
     "CREATE TABLE skills (
         key INTEGER PRIMARY KEY,
@@ -43,6 +43,14 @@ const MIGRATIONS: [&str; 1] = [
      CREATE INDEX skills_by_success_rate ON skills (success_count * 1.0 / max(usage_count, 1));
      CREATE INDEX skills_by_last_use ON skills (last_used);
      CREATE VIRTUAL TABLE skills_text USING fts5 (id, name, description, tags, tokenize = 'unicode61');",
+    // What code defines, imports and reads. Versions stored before have none until they are put again.
+    "ALTER TABLE versions ADD COLUMN symbols TEXT;
+     DROP TABLE skills_text;
+     CREATE VIRTUAL TABLE skills_text USING fts5 (id, name, description, tags, code, tokenize = 'unicode61');
+     INSERT INTO skills_text (rowid, id, name, description, tags, code)
+        SELECT key, id, coalesce(name, ''), coalesce(description, ''),
+            (SELECT coalesce(group_concat(value, ' '), '') FROM json_each(coalesce(tags, '[]'))), ''
+        FROM skills WHERE newest > removed_through;",
 ];
 
 /// The newest schema this library writes.

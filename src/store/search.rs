@@ -125,8 +125,9 @@ impl Store {
         rows.collect::<rusqlite::Result<_>>().map_err(translate)
     }
 
-    /// Skills whose id, name, description or tags have any of the words, best first, with their scores: BM25, larger
-    /// is better, words in the id and name counting most. Without words, every skill that passes the filter scores 0.
+    /// Skills whose id, name, description, tags or code (its functions, classes, imports, docstrings and the members it
+    /// reads) have any of the words, best first, with their scores: BM25, larger is better, words in the id and name
+    /// counting most. Without words, every skill that passes the filter scores 0.
     pub fn search(&self, text: &str, filter: &Filter) -> Result<Vec<(Skill, f64)>> {
         let words: Vec<String> = text
             .split(|c: char| !c.is_alphanumeric())
@@ -142,7 +143,7 @@ impl Store {
         all.extend(parameters);
         all.extend([Sql::from(i64::from(filter.limit)), Sql::from(i64::from(filter.offset))]);
         let sql = format!(
-            "SELECT {COLUMNS}, -bm25(skills_text, 4.0, 4.0, 1.0, 2.0) AS score
+            "SELECT {COLUMNS}, -bm25(skills_text, 4.0, 4.0, 1.0, 2.0, 0.5) AS score
              FROM skills_text JOIN skills s ON s.key = skills_text.rowid
              JOIN versions v ON v.skill = s.key AND v.version = s.newest
              WHERE skills_text MATCH ? AND {condition} ORDER BY score DESC, s.id LIMIT ? OFFSET ?"

@@ -12,8 +12,12 @@ fn draft(id: &str, code: &str, fields: &[(&str, &str)]) -> Skill {
     skill
 }
 
+fn outline() -> Outline {
+    Outline { symbols: Value::object([("imports", Value::from(vec!["math"]))]), words: "bollinger math".to_owned() }
+}
+
 fn put(store: &Store, id: &str, code: &str, fields: &[(&str, &str)]) -> u32 {
-    store.put(&draft(id, code, fields)).unwrap_or_else(|error| panic!("{error}")).version
+    store.put(&draft(id, code, fields), &outline()).unwrap_or_else(|error| panic!("{error}")).version
 }
 
 #[test]
@@ -53,13 +57,15 @@ fn removing_hides_all_and_numbers_go_on() {
 #[test]
 fn expectations_and_requirements_are_checked() {
     let store = store();
-    let conflict =
-        |version: &str| store.put(&draft("a", "x", &[("expected_version", version)])).map_err(|error| error.code());
+    let conflict = |version: &str| {
+        store.put(&draft("a", "x", &[("expected_version", version)]), &outline()).map_err(|error| error.code())
+    };
     assert_eq!(conflict("1"), Err(Code::Conflict));
     assert_eq!(conflict("0"), Ok(Put { version: 1, is_new: true }));
     assert_eq!(conflict("0"), Err(Code::Conflict));
     assert_eq!(conflict("1"), Ok(Put { version: 1, is_new: false }));
-    let error = store.put(&draft("b", "x", &[("required_skills", r#"["a","c","d"]"#)])).expect_err("missing");
+    let error =
+        store.put(&draft("b", "x", &[("required_skills", r#"["a","c","d"]"#)]), &outline()).expect_err("missing");
     assert_eq!(
         (error.code(), error.details().missing.clone()),
         (Code::Validation, vec!["c".to_owned(), "d".to_owned()])
