@@ -452,8 +452,10 @@ skc_status skc_library_list(skc_library *library, const char *filter_json, skc_b
 skc_status skc_library_search(skc_library *library, const char *query_json, skc_blob **out_json, skc_error **err);
 
 /**
- * What is to be said about a source without storing it, as a JSON object: valid, findings (array of rule, severity,
- * line, column, message), deterministic, reasons, slots (name to line).
+ * What is to be said about a source without storing it, as a JSON object: valid (whether a put would take it),
+ * findings (array of rule, severity: error or warning, line, column, message, advice, text of the line), deterministic,
+ * reasons (why not), slots (name to line), symbols (docstring, functions, classes, imports, reads), policy (the mode),
+ * rules_version. docs/POLICY.md lists the rules.
  */
 skc_status skc_library_validate(skc_library *library,
                                 const char *code,
@@ -464,7 +466,9 @@ skc_status skc_library_validate(skc_library *library,
 /**
  * The source with the data written into its slots as Python literals: a script that stands alone. Line numbers stay,
  * except that one line is added where the source begins with a compound statement and a name has no slot. Data is a
- * JSON object: inputs, context, both optional objects; NULL with length 0 is none. SKC_E_SYNTAX with line and column.
+ * JSON object: inputs, context, both optional objects; NULL with length 0 is none. skc_blob_method says how the slots were
+ * found: by parsing (`ast`) or, with the option `inject.fallback = lexical` and a source that does not parse, by tokens.
+ * SKC_E_SYNTAX with line and column. Nothing runs and no policy is asked: what is done with the script is the caller's.
  */
 skc_status skc_library_inject(skc_library *library,
                               const char *code,
@@ -735,6 +739,12 @@ const char *skc_outcome_name(int32_t outcome);
  * The text of a blob. Empty for NULL.
  */
 skc_str skc_blob_str(const skc_blob *blob);
+
+/**
+ * How the code of skc_library_inject was made: `ast` (the source was parsed) or `lexical` (it does not parse, and
+ * `inject.fallback` is `lexical`). Empty for any other blob and for NULL. Static: valid for ever.
+ */
+skc_str skc_blob_method(const skc_blob *blob);
 
 /**
  * Frees a blob. NULL is allowed.

@@ -59,7 +59,7 @@ fn every_event_of_a_busy_library_is_described() {
     let mut config = Config::default();
     config.set("cache.execution.max_entries", "1").unwrap_or_else(|error| panic!("{error}"));
     let library = Library::open(":memory:", &config).unwrap_or_else(|error| panic!("{error}"));
-    for (id, code) in [("good", "result = 1"), ("bad", "result = 1 / 0")] {
+    for (id, code) in [("good", "result = 1"), ("noted", "import sys\nresult = 1"), ("bad", "result = 1 / 0")] {
         library.put(&Skill::new(id, code)).unwrap_or_else(|error| panic!("{error}"));
         library.run(id, Data::default(), &RunOptions::default()).unwrap_or_else(|error| panic!("{error}"));
     }

@@ -37,6 +37,11 @@ fn the_list_of_options_agrees_with_the_table() {
     agrees("docs/CONFIGURATION.md", &skillcache::config::documentation());
 }
 
+#[test]
+fn the_list_of_rules_agrees_with_the_table() {
+    agrees("docs/POLICY.md", &skillcache::python::rules::documentation());
+}
+
 /// The functions a header declares: the word before a parenthesis that begins with `skc_`, comments aside.
 fn declared(header: &str) -> BTreeSet<String> {
     let mut code = String::new();

@@ -2,12 +2,17 @@
 
 use skillcache::{CacheMode, Code, Config, Data, Library, Outcome, RunOptions, RunResult, Skill};
 
+/// A library in memory. What the policy refuses is what the sandbox is tested with, so it is off unless asked for.
 fn open(options: &[(&str, &str)]) -> Library {
+    open_at(":memory:", &[&[("policy.mode", "off")], options].concat())
+}
+
+fn open_at(path: &str, options: &[(&str, &str)]) -> Library {
     let mut config = Config::default();
     for (name, value) in options {
         config.set(name, value).unwrap_or_else(|error| panic!("{error}"));
     }
-    Library::open(":memory:", &config).unwrap_or_else(|error| panic!("{error}"))
+    Library::open(path, &config).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn put(library: &Library, id: &str, code: &str, fields: &[(&str, &str)]) -> u32 {
@@ -458,4 +463,96 @@ fn an_answer_that_shows_an_address_is_kept_only_if_the_skill_says_so() {
         run(&library, id, "");
         assert_eq!(run(&library, id, "").is_cached, is_kept, "{id}");
     }
+}
+
+#[test]
+fn what_the_policy_refuses_is_not_put_and_says_why() {
+    let library = open_at(":memory:", &[]);
+    let draft = Skill::new("s", "import time\nx = 1\nresult = eval('1') + open(2)\n");
+    let error = library.put(&draft).expect_err("refused");
+    assert_eq!(error.code(), Code::Security);
+    let details = error.details();
+    assert_eq!((details.line, details.column, details.rule.as_deref()), (Some(3), Some(10), Some("dynamic-code")));
+    assert_eq!(details.findings.len(), 3, "{}", error.to_json());
+    for part in ["line 3, column 10: `eval`", "2 more findings", "ast.literal_eval"] {
+        assert!(error.message().contains(part), "{error}");
+    }
+    assert_eq!(library.get("s", 0).expect_err("not there").code(), Code::NotFound);
+    let verdict = library.validate("import os\n").expect("a verdict").to_text();
+    assert!(verdict.starts_with(r#"{"valid":false,"findings":[{"rule":"import-forbidden""#), "{verdict}");
+}
+
+#[test]
+fn a_stored_version_that_the_rules_refuse_is_rejected() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("skills.db").display().to_string();
+    let lax = open_at(&path, &[("policy.mode", "warn")]);
+    put(&lax, "s", "import os\nresult = os.sep", &[]);
+    assert_eq!(run(&lax, "s", "").outcome, Outcome::Success);
+    lax.close();
+    let strict = open_at(&path, &[]);
+    let result = run(&strict, "s", "");
+    assert_eq!(result.outcome, Outcome::Rejected);
+    let failure = failure(&result);
+    assert_eq!((failure.line, failure.rule.as_deref()), (Some(1), Some("import-forbidden")), "{failure:?}");
+    assert!(failure.text().contains("`import os`"), "{failure:?}");
+    assert!(strict.get("s", 1).is_ok(), "it can still be read");
+    strict.close();
+    let allowed = open_at(&path, &[("policy.allow_imports", "os, ctypes")]);
+    assert_eq!(run(&allowed, "s", "").outcome, Outcome::Success);
+}
+
+#[test]
+fn the_policy_can_warn_or_be_off() {
+    let code = "import os\nresult = os.sep\ninputs = 1";
+    for (mode, findings) in [("warn", 2), ("off", 1)] {
+        let library = open_at(":memory:", &[("policy.mode", mode)]);
+        put(&library, "s", code, &[]);
+        let verdict = library.validate(code).expect("a verdict");
+        assert_eq!(verdict.get("valid").and_then(|valid| valid.as_bool()), Some(true));
+        // What hides the inputs is a matter of the slots, not of the policy.
+        assert_eq!(verdict.get("findings").and_then(|list| list.as_array()).map(<[_]>::len), Some(findings), "{mode}");
+        for kind in ["sandbox_level", "skill_put", "policy_findings"] {
+            let event = library.next_event(Some(std::time::Duration::ZERO)).expect("an event");
+            assert!(event.contains(&format!(r#""kind":"{kind}""#)), "{mode}: {event}");
+        }
+    }
+}
+
+#[test]
+fn a_source_that_does_not_parse_is_filled_only_where_that_was_asked_for() {
+    let code = "inputs = {'a': 1}\nprint inputs\n";
+    let data = Data::parse(r#"{"inputs": {"b": 2}}"#).expect("data");
+    let error = open(&[]).inject(code, &data).expect_err("refused by default");
+    assert_eq!((error.code(), error.details().line), (Code::Syntax, Some(2)));
+    assert!(error.message().contains("in `print inputs`"), "{error}");
+    let lexical = open(&[("inject.fallback", "lexical")]);
+    let script = lexical.inject(code, &data).expect("filled");
+    assert_eq!((script.code.as_str(), script.method.name()), ("inputs = {\"b\": 2}\nprint inputs\n", "lexical"));
+    let parsed = lexical.inject("result = 1\n", &data).expect("filled");
+    assert_eq!((parsed.code.as_str(), parsed.method.name()), ("inputs = {\"b\": 2}; result = 1\n", "ast"));
+    let error = lexical.inject("print inputs\ninputs = {}\n", &data).expect_err("used before");
+    assert_eq!((error.code(), error.details().missing.as_slice()), (Code::Syntax, &["inputs".to_owned()][..]));
+    let error = lexical.inject("# coding: latin-1\nprint 1\n", &Data::default()).expect_err("not UTF-8");
+    assert!(error.message().contains("UTF-8"), "{error}");
+    assert_eq!(lexical.inject("print context\n", &Data::default()).expect("nothing to fill").code, "print context\n");
+}
+
+#[test]
+fn a_skill_is_found_and_described_by_what_its_code_says() {
+    let library = open(&[]);
+    let code = "'''Moving averages.'''\nimport math\ndef crossover(fast, slow):\n    '''Where they cross.'''\nresult = inputs['prices']";
+    put(&library, "s", code, &[]);
+    put(&library, "other", "result = 1", &[]);
+    for word in ["crossover", "averages", "math", "prices", "cross"] {
+        let found = library.search(word, &skillcache::Filter::default()).expect("a search");
+        assert_eq!(found.iter().map(|(skill, _)| skill.id()).collect::<Vec<_>>(), ["s"], "{word}");
+    }
+    let record = library.get("s", 0).expect("there").to_value(false);
+    let symbols = record.get("symbols").expect("symbols").to_text();
+    assert!(
+        symbols.contains(r#""signature":"crossover(fast, slow)","line":3,"summary":"Where they cross.""#),
+        "{symbols}"
+    );
+    assert!(symbols.contains(r#""reads":{"inputs":[{"name":"prices","required":true}]"#), "{symbols}");
 }

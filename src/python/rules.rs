@@ -362,7 +362,7 @@ mod tests {
     fn a_change_of_the_table_changes_its_version() {
         // When this fails: raise RULES_VERSION, run `make header`, and write the new hash here.
         let hash = blake3::hash(format!("{TABLE:?}{INNER_MODULES:?}{DECODERS:?}").as_bytes()).to_hex();
-        assert_eq!((RULES_VERSION, &hash[..16]), (1, "to be written"));
+        assert_eq!((RULES_VERSION, &hash[..16]), (1, "a9255d626cdbfb17"));
     }
 
     #[test]

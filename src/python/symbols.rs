@@ -49,7 +49,7 @@ pub struct Function {
 pub struct Input {
     /// Its name.
     pub name: String,
-    /// Whether the skill reads it without a default of its own.
+    /// Whether the skill reads it as `inputs["name"]`, so that it must be there when data is passed.
     pub is_required: bool,
 }
 
@@ -195,13 +195,12 @@ impl Scan<'_> {
         }
     }
 
-    /// The slot's own dict gives defaults.
+    /// The slot's own dict names members. It is a default only for callers that pass no data at all.
     fn defaults(&mut self, of: usize, dict: &Expr) {
         let Some(dict) = dict.as_dict_expr() else { return };
         let names = dict.items.iter().filter_map(|item| item.key.as_ref()?.as_string_literal_expr());
         for name in names.take(MOST) {
-            let entry = self.reads[of].entry(name.value.to_str().to_owned()).or_insert((name.start().to_usize(), true));
-            entry.1 = true;
+            self.reads[of].entry(name.value.to_str().to_owned()).or_insert((name.start().to_usize(), true));
         }
     }
 
@@ -229,7 +228,6 @@ impl<'a> Visitor<'a> for Scan<'_> {
             _ => {}
         }
         walk_stmt(self, statement);
-        // Last, so that a default outweighs what the dict itself reads.
         let (target, value) = match statement {
             Stmt::Assign(assignment) => match &*assignment.targets {
                 [target] => (target, &assignment.value),
@@ -287,7 +285,7 @@ mod tests {
         let symbols = analyse(source, None).expect("a skill").symbols;
         assert_eq!(
             symbols.to_value().to_text(),
-            r#"{"docstring":"Mean of prices.\n\nMore.","functions":[{"name":"mean","signature":"mean(a, /, values: list[float], *rest, key=None, long=..., **more) -> float","line":7,"summary":"One."},{"name":"A.f","signature":"A.f(self, *, x: int = 1)","line":12,"summary":null}],"classes":["A"],"imports":["collections","math","os.path"],"reads":{"inputs":[{"name":"prices","required":false},{"name":"window","required":false},{"name":"need","required":true}],"context":[{"name":"unit","required":false}],"parameters":[{"name":"k","required":true}]}}"#
+            r#"{"docstring":"Mean of prices.\n\nMore.","functions":[{"name":"mean","signature":"mean(a, /, values: list[float], *rest, key=None, long=..., **more) -> float","line":7,"summary":"One."},{"name":"A.f","signature":"A.f(self, *, x: int = 1)","line":13,"summary":null}],"classes":["A"],"imports":["collections","math","os.path"],"reads":{"inputs":[{"name":"prices","required":true},{"name":"window","required":false},{"name":"need","required":true}],"context":[{"name":"unit","required":false}],"parameters":[{"name":"k","required":true}]}}"#
         );
         assert!(symbols.words().contains("mean One. A.f A"));
     }

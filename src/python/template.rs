@@ -69,7 +69,6 @@ pub struct Shadow {
 pub struct Template {
     source: String,
     slots: [Option<Slot>; 3],
-    insertion: Insertion,
     /// Slots and insertion in the order of the source.
     places: Vec<Place>,
     /// Whether the source mentions a name at all.
@@ -81,7 +80,7 @@ pub struct Template {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Slot(usize),
-    Insertion,
+    Insertion(Insertion),
 }
 
 /// Where a binding without a slot is written so that no line moves.
@@ -119,20 +118,19 @@ impl Template {
         };
         let shadows = shadows.map(shadow).collect();
         let mentions = Names::ALL.map(|name| source.contains(name));
-        Template { shadows, mentions, ..Template::with_slots(source, slots, Insertion::find(source, body)) }
+        Template { shadows, mentions, ..Template::with_slots(source, slots, Some(Insertion::find(source, body))) }
     }
 
-    fn with_slots(source: &str, slots: [Option<Slot>; 3], insertion: Insertion) -> Self {
+    fn with_slots(source: &str, slots: [Option<Slot>; 3], insertion: Option<Insertion>) -> Self {
         let found = |name: &usize| slots[*name].as_ref().map(|slot| (slot.range.start, Place::Slot(*name)));
         let mut places: Vec<_> = (0..slots.len()).filter_map(|name| found(&name)).collect();
-        places.push((insertion.offset(), Place::Insertion));
+        places.extend(insertion.map(|insertion| (insertion.offset(), Place::Insertion(insertion))));
         places.sort_by_key(|(at, _)| *at);
         Template {
             places: places.into_iter().map(|(_, place)| place).collect(),
             source: source.to_owned(),
             mentions: [false; 3],
             shadows: Vec::new(),
-            insertion,
             slots,
         }
     }
@@ -140,7 +138,7 @@ impl Template {
     /// Of dicts that were found without a tree: nothing is inserted where a name has none.
     pub(super) fn of_ranges(source: &str, dicts: [Option<TextRange>; 3], lines: &LineIndex) -> Self {
         let slots = dicts.map(|dict| dict.map(|range| Slot::new(source, range, lines)));
-        Template::with_slots(source, slots, Insertion::NewLine(0))
+        Template::with_slots(source, slots, None)
     }
 
     /// The slots, in the order of [`Names::ALL`].
@@ -162,18 +160,18 @@ impl Template {
         const ROOM: usize = 1024;
         let mut out = String::with_capacity(self.source.len() + ROOM);
         let mut copied = 0;
-        let mut inserts = self.unbound(&data);
+        let inserts = self.unbound(&data);
         for place in &self.places {
             let (range, write): (_, &dyn Fn(&mut String)) = match place {
                 Place::Slot(name) => match (&self.slots[*name], data[*name]) {
                     (Some(slot), Some(value)) => (slot.range.clone(), &|out| slot.write(value, out)),
                     _ => continue,
                 },
-                Place::Insertion if std::mem::take(&mut inserts) => {
-                    let at = self.insertion.offset();
-                    (at..at, &|out| self.insertion.write(&self.source, out, &|out| self.bind_all(&data, out)))
+                Place::Insertion(insertion) if inserts => {
+                    let at = insertion.offset();
+                    (at..at, &|out| insertion.write(&self.source, out, &|out| self.bind_all(&data, out)))
                 }
-                Place::Insertion => continue,
+                Place::Insertion(_) => continue,
             };
             out.push_str(&self.source[copied..range.start]);
             write(&mut out);

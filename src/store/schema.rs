@@ -66,12 +66,24 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(translate)?;
     // Another process may have migrated while this one waited for the lock.
     let version = check(&transaction)?;
-    for migration in &MIGRATIONS[usize::try_from(version).unwrap_or(0)..] {
-        transaction.execute_batch(migration).map_err(translate)?;
-    }
-    transaction.pragma_update(None, "user_version", NEWEST).map_err(translate)?;
-    transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(translate)?;
+    apply(&transaction, version, NEWEST)?;
     transaction.commit().map_err(translate)
+}
+
+/// Applies the migrations after `from`, up to `to`.
+fn apply(connection: &Connection, from: i64, to: i64) -> Result<()> {
+    let index = |version: i64| usize::try_from(version).unwrap_or(0);
+    for migration in &MIGRATIONS[index(from)..index(to)] {
+        connection.execute_batch(migration).map_err(translate)?;
+    }
+    connection.pragma_update(None, "user_version", to).map_err(translate)?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(translate)
+}
+
+/// A database as an older library left it.
+#[cfg(test)]
+pub(super) fn create_at(connection: &Connection, version: i64) -> Result<()> {
+    apply(connection, 0, version)
 }
 
 /// The schema version, if the file is ours or empty.

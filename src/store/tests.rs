@@ -160,3 +160,23 @@ fn what_was_put_is_there_after_reopening() {
     let skill = store.get("a", 0).expect("there");
     assert_eq!((skill.code(), skill.field("ttl_s").as_i64(), skill.usage().usage_count), ("result = 'é'", Some(60), 1));
 }
+
+#[test]
+fn a_database_of_the_first_schema_moves_forward() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("old.db");
+    let old = Connection::open(&path).expect("a file");
+    schema::create_at(&old, 1).expect("the first schema");
+    old.execute_batch(
+        "INSERT INTO skills (key, id, newest, name, tags, created_at, updated_at) VALUES (1, 'a', 1, 'alpha', '[\"t\"]', '', '');
+         INSERT INTO versions (skill, version, code, content_hash, language, created_at) VALUES (1, 1, 'result = 1', x'00', 'python', '');
+         INSERT INTO skills_text (rowid, id, name, description, tags) VALUES (1, 'a', 'alpha', '', 't');",
+    )
+    .expect("a skill");
+    drop(old);
+    let store = Store::open(path.to_str().expect("UTF-8"), &Config::default()).expect("it opens");
+    assert_eq!(store.search("alpha", &Filter::default()).expect("a search").len(), 1);
+    assert_eq!(store.get("a", 0).expect("there").symbols, Value::Null);
+    put(&store, "a", "result = 1", &[]);
+    assert_eq!(store.search("bollinger", &Filter::default()).expect("a search").len(), 1);
+}
