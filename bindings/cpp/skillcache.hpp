@@ -199,6 +199,12 @@ class Config {
 };
 
 /// An open library. Data are JSON: {"inputs": {...}, "context": {...}}; options are JSON too, and may be empty.
+/// A source with data written into it, and how the places for it were found: "ast" or "lexical".
+struct Script {
+    std::string code;
+    std::string method;
+};
+
 class Library {
   public:
     explicit Library(const std::string &path, const Config &config = Config()) {
@@ -225,8 +231,11 @@ class Library {
     std::string list(const std::string &filter = {}) const { return text(skc_library_list, detail::optional(filter)); }
     std::string search(const std::string &query) const { return text(skc_library_search, detail::optional(query)); }
     std::string validate(std::string_view code) const { return text(skc_library_validate, code.data(), code.size()); }
-    std::string inject(std::string_view code, std::string_view data) const {
-        return text(skc_library_inject, code.data(), code.size(), data.data(), data.size());
+    /// The code with the data written into it: a script that stands alone.
+    Script inject(std::string_view code, std::string_view data) const {
+        detail::Blob blob(detail::make<skc_blob>(skc_library_inject, library_.get(), code.data(), code.size(),
+                                                 data.data(), data.size()));
+        return {std::string(view(skc_blob_str(blob.get()))), std::string(view(skc_blob_method(blob.get())))};
     }
 
     Result run(const std::string &id, std::string_view data = {}, const std::string &options = {}) {

@@ -27,6 +27,8 @@ type Error struct {
 	Rule string `json:"rule"`
 	// Missing names what is not there: guarantees, packages, skills.
 	Missing []string `json:"missing"`
+	// Findings is what the policy found, each as Library.Validate lists it.
+	Findings json.RawMessage `json:"findings"`
 	// Suggestion is the nearest known name.
 	Suggestion string `json:"suggestion"`
 	// Retriable says that the same call may succeed later.

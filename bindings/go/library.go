@@ -281,7 +281,15 @@ func (d Data) text() ([]byte, error) {
 func (l *Library) document(
 	call func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status,
 ) (text []byte, err error) {
-	err = l.use(func(library *C.skc_library) error {
+	err = l.blob(call, func(blob *C.skc_blob) { text = raw(C.skc_blob_str(blob)) })
+	return text, err
+}
+
+// blob calls a function that gives a blob, which lives while it is read.
+func (l *Library) blob(
+	call func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status, read func(blob *C.skc_blob),
+) error {
+	return l.use(func(library *C.skc_library) error {
 		var blob *C.skc_blob
 		var left *C.skc_error
 		status := call(library, &blob, &left)
@@ -289,10 +297,9 @@ func (l *Library) document(
 			return err
 		}
 		defer C.skc_blob_free(blob)
-		text = raw(C.skc_blob_str(blob))
+		read(blob)
 		return nil
 	})
-	return text, err
 }
 
 // List gives the newest versions that pass a filter, without their code. The filter is a JSON object, or empty.
@@ -310,6 +317,39 @@ func (l *Library) List(filter string) (skills []Skill, err error) {
 		return nil, err
 	}
 	return skills, json.Unmarshal(text, &skills)
+}
+
+// A Script is a source with data written into it, so that it stands alone.
+type Script struct {
+	Code string
+	// Method says how the places for the data were found: "ast", or "lexical" for a source that does not parse (option
+	// inject.fallback).
+	Method string
+}
+
+// Inject writes data into a source.
+func (l *Library) Inject(code string, data Data) (script Script, err error) {
+	text, err := data.text()
+	if err != nil {
+		return script, err
+	}
+	source, sourceLength := block([]byte(code))
+	begin, length := block(text)
+	err = l.blob(func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status {
+		return C.skc_library_inject(library, source, sourceLength, begin, length, out, left)
+	}, func(blob *C.skc_blob) {
+		script = Script{Code: string(raw(C.skc_blob_str(blob))), Method: string(raw(C.skc_blob_method(blob)))}
+	})
+	return script, err
+}
+
+// Validate says what is to be said about a source, as JSON: whether a put would take it, what the policy finds, what the
+// source defines, imports and reads.
+func (l *Library) Validate(code string) (json.RawMessage, error) {
+	source, length := block([]byte(code))
+	return l.document(func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status {
+		return C.skc_library_validate(library, source, length, out, left)
+	})
 }
 
 // Stats gives the statistics as JSON; docs/STATISTICS.md describes them.

@@ -333,3 +333,29 @@ func TestReportsAndEvents(t *testing.T) {
 		t.Fatal("no version")
 	}
 }
+
+func TestThePolicyRefusesAndInjectionSaysHow(t *testing.T) {
+	library := open(t, skillcache.Options{"inject.fallback": "lexical"})
+	_, err := library.Put(skillcache.Skill{ID: "evil", Code: "import os\nresult = 1"})
+	var refused *skillcache.Error
+	if !errors.As(err, &refused) || !errors.Is(err, skillcache.ErrSecurity) || refused.Rule != "import-forbidden" ||
+		!strings.Contains(string(refused.Findings), `"severity":"error"`) {
+		t.Fatalf("%+v", err)
+	}
+	report, err := library.Validate("import os")
+	if err != nil || !strings.HasPrefix(string(report), `{"valid":false`) {
+		t.Fatal(string(report), err)
+	}
+	data := skillcache.Data{Inputs: inputs{"a": 1}}
+	for source, expected := range map[string]skillcache.Script{
+		"result = inputs":             {Code: `inputs = {"a": 1}; result = inputs`, Method: "ast"},
+		"inputs = {}\nprint inputs\n": {Code: "inputs = {\"a\": 1}\nprint inputs\n", Method: "lexical"},
+	} {
+		if script, err := library.Inject(source, data); err != nil || script != expected {
+			t.Fatalf("%+v %v", script, err)
+		}
+	}
+	if _, err := library.Inject("print inputs", data); !errors.Is(err, skillcache.ErrSyntax) {
+		t.Fatal(err)
+	}
+}

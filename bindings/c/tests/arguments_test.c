@@ -131,7 +131,7 @@ static void getters_and_frees_take_null(void) {
     CHECK(is(skc_result_level(NULL), "") && is(skc_result_json(NULL), "") && !skc_result_is_cached(NULL));
     CHECK(skc_result_duration_us(NULL) == 0 && skc_results_len(NULL) == 0 && skc_results_at(NULL, 0) == NULL);
     CHECK(is(skc_blob_str(NULL), "") && skc_error_code(NULL) == SKC_OK && is(skc_error_message(NULL), ""));
-    CHECK(is(skc_error_json(NULL), ""));
+    CHECK(is(skc_error_json(NULL), "") && is(skc_blob_method(NULL), ""));
     skc_config_free(NULL);
     skc_skill_free(NULL);
     skc_result_free(NULL);

@@ -138,7 +138,11 @@ static void documents_come_as_blobs(void) {
     skc_blob_free(blob);
     OK(skc_library_inject(library, MEAN, SKC_NTS, "{\"inputs\":{\"x\":[4]}}", SKC_NTS, &blob, &err));
     CHECK(is(skc_blob_str(blob), "inputs = {\"x\": [4]}\nresult = sum(inputs['x']) / len(inputs['x'])\n"));
+    CHECK(is(skc_blob_method(blob), "ast"));
     skc_blob_free(blob);
+    skc_skill *evil = skc_skill_new("evil", "import os\nresult = os.getcwd()", SKC_NTS);
+    REFUSED(SKC_E_SECURITY, "import os", skc_library_put(library, evil, NULL, &err));
+    skc_skill_free(evil);
     OK(skc_library_stats(library, &blob, &err));
     CHECK(has(skc_blob_str(blob), "\"skills\":2"));
     skc_blob_free(blob);

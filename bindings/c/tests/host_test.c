@@ -57,7 +57,7 @@ static void no_thread_is_left_after_closing(void) {
 
 static void nothing_is_left_after_fifty_runs(void) {
     int kept_before, kept_during, before = descriptors(&kept_before);
-    skc_library *library = open_memory();
+    skc_library *library = open_unchecked();
     put(library, "one", "result = 1");
     put(library, "bad", "import os\nos._exit(1)");
     skc_result_free(run(library, "one", NULL, "{\"cache\":\"no\"}"));

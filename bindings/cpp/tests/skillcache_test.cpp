@@ -51,7 +51,8 @@ static void the_story() {
           library.get("mean", 1).code() == "result = sum(inputs['x']) / len(inputs['x'])");
     CHECK(has(library.list(), "\"id\":\"mean\"") && has(library.search(R"({"text": "mean"})"), "score"));
     CHECK(has(library.validate("import time"), "\"deterministic\":false"));
-    CHECK(library.inject("result = inputs", R"({"inputs": {"a": 1}})") == "inputs = {\"a\": 1}; result = inputs");
+    const skillcache::Script script = library.inject("result = inputs", R"({"inputs": {"a": 1}})");
+    CHECK(script.code == "inputs = {\"a\": 1}; result = inputs" && script.method == "ast");
     CHECK(has(library.stats(), "\"total\":3") && has(library.metrics(), "# EOF") && has(library.health(), "healthy"));
     CHECK(has(*library.next_event(), "sandbox_level"));
     while (library.next_event()) {

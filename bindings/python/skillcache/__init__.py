@@ -38,6 +38,7 @@ from ._errors import (
 )
 from ._library import Library, open
 from ._result import Failure, Result
+from ._script import Script
 from ._skill import Record, Skill
 from ._task import Task
 
@@ -62,6 +63,7 @@ __all__ = [
     "Record",
     "Result",
     "SandboxError",
+    "Script",
     "SecurityValidationError",
     "Skill",
     "SkillNotFoundError",

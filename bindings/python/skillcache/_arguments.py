@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
 from . import _json
@@ -17,8 +17,8 @@ CacheMode = Union[bool, str, None]
 """``None`` (the skill's own choice), ``True`` or ``"yes"``, ``False`` or ``"no"``, ``"auto"``, ``"refresh"``,
 ``"required"``."""
 
-OptionValue = Union[str, int, float, bool]
-"""The value of an option of the library."""
+OptionValue = Union[str, int, float, bool, Sequence[str]]
+"""The value of an option of the library; a list stands for its items separated by commas."""
 
 
 def text(value: str, what: str, *, nul_ends: bool = True) -> bytes:
@@ -39,9 +39,12 @@ def no_nul(encoded: bytes, what: str) -> bytes:
 def option(key: str, value: OptionValue) -> bytes:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
+    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        value = ",".join(value)
     if not isinstance(value, (str, int, float)):
         kind = type(value).__name__
-        raise from_status(E_INVALID, f"option {key} must be a str, a number or a bool, not {kind}", path=key)
+        message = f"option {key} must be a str, a number, a bool or a list of str, not {kind}"
+        raise from_status(E_INVALID, message, path=key)
     return text(_word(value), key)
 
 
@@ -53,7 +56,7 @@ def field(name: str, value: object) -> bytes:
     return _json.encode(value, f"$.{name}").encode()
 
 
-def _word(value: OptionValue) -> str:
+def _word(value: Union[str, int, float, bool]) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else repr(value)

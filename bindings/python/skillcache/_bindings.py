@@ -168,6 +168,7 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "skc_results_len": (c_size_t, (_HANDLE,)),
     "skc_results_at": (_HANDLE, (_HANDLE, c_size_t)),
     "skc_results_free": (None, (_HANDLE,)),
+    "skc_blob_method": (Str, (_HANDLE,)),
     "skc_blob_str": (Str, (_HANDLE,)),
     "skc_blob_free": (None, (_HANDLE,)),
     "skc_error_code": (_STATUS, (_HANDLE,)),

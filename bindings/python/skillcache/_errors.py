@@ -25,7 +25,7 @@ class Error(Exception):
 
     details: dict[str, Any]
     """Everything the library said: ``name``, ``message``, ``retriable``, and what applies of ``line``, ``column``,
-    ``path``, ``rule``, ``missing``, ``suggestion``."""
+    ``path``, ``rule``, ``missing``, ``suggestion``, ``findings``."""
 
     def __init__(self, message: str = "", *, code: Optional[int] = None, details: Optional[dict[str, Any]] = None):
         super().__init__(message)

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from ctypes import byref, c_uint32, c_uint64, c_void_p, string_at
 from types import TracebackType
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, TypeVar, Union
 
 from . import _arguments as arguments
 from . import _json
@@ -17,8 +17,11 @@ from ._bindings import DROP, E_FORKED, E_INVALID, EVENT, OK, PROGRESS, C
 from ._errors import ClosedError, Error, TimeoutError, from_status, take
 from ._handle import CallbackThreads, LibraryHandle
 from ._result import Result
+from ._script import Script
 from ._skill import Record, Skill
 from ._task import Task, wait_slices
+
+Read = TypeVar("Read")
 
 _List = list
 """The type, which the method `Library.list` hides inside its class."""
@@ -148,19 +151,24 @@ class Library:
     def validate(self, code: str) -> Record:
         """What the library makes of a code, without storing it.
 
-        ``valid``, ``findings`` (``rule``, ``severity``, ``line``, ``column``, ``message``), ``deterministic`` with its
-        ``reasons``, and ``slots``: the line of the default of each input name.
+        ``valid`` (whether `put` would take it), ``findings`` (``rule``, ``severity``, ``line``, ``column``, ``message``,
+        ``advice``, ``text``), ``deterministic`` with its ``reasons``, ``slots`` (the line of the default of each input
+        name), ``symbols`` (``docstring``, ``functions``, ``classes``, ``imports``, ``reads``), ``policy`` (its mode) and
+        ``rules_version``.
         """
         text = arguments.text(code, "code", nul_ends=False)
         report = Record(self._document(C.skc_library_validate, text, len(text)))
         report["findings"] = [Record(finding) for finding in report["findings"]]
         return report
 
-    def inject(self, code: str, inputs: Data = None, context: Data = None) -> str:
-        """The code with the data bound into it, as a run would see it. Raises SkillSyntaxError."""
+    def inject(self, code: str, inputs: Data = None, context: Data = None) -> Script:
+        """The code with the data written into it: a str that stands alone, with `method` ``"ast"`` or ``"lexical"``.
+
+        Raises SkillSyntaxError for code that does not parse, unless ``inject.fallback`` is ``lexical`` and finds a way.
+        """
         text = arguments.text(code, "code", nul_ends=False)
         data = arguments.data(inputs, context)
-        return self._blob(C.skc_library_inject, text, len(text), data, len(data))
+        return self._read(_script, C.skc_library_inject, text, len(text), data, len(data))
 
     # Runs
 
@@ -376,10 +384,13 @@ class Library:
         return f"<Library {self._path!r}{' closed' if self.closed else ''}>"
 
     def _blob(self, function: Callable[..., int], *arguments: object) -> str:
+        return self._read(_text, function, *arguments)
+
+    def _read(self, read: Callable[[c_void_p], Read], function: Callable[..., int], *arguments: object) -> Read:
         blob = c_void_p()
         self._handle.call(function, *arguments, byref(blob))
         try:
-            return C.skc_blob_str(blob).text()  # type: ignore[no-any-return]
+            return read(blob)
         finally:
             C.skc_blob_free(blob)
 
@@ -394,6 +405,14 @@ def _event_trampoline(on_event: Callable[[dict[str, Any]], None], callbacks: Cal
             on_event(_json.decode(string_at(text, length).decode("utf-8")))
 
     return EVENT(deliver)
+
+
+def _text(blob: c_void_p) -> str:
+    return C.skc_blob_str(blob).text()  # type: ignore[no-any-return]
+
+
+def _script(blob: c_void_p) -> Script:
+    return Script(_text(blob), C.skc_blob_method(blob).text())
 
 
 def _check(status: int, error: c_void_p) -> None:
