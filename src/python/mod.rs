@@ -27,7 +27,7 @@ pub use template::{Binding, Bindings, Names, Shadow, Slot, Template};
 pub(crate) use text::{line, shown};
 
 use ruff_python_ast::Stmt;
-use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
+use ruff_python_parser::{Mode, ParseError, ParseErrorType, ParseOptions, parse_unchecked};
 use ruff_source_file::LineIndex;
 use ruff_text_size::{Ranged, TextSize};
 
@@ -111,7 +111,7 @@ fn read<T>(source: &str, work: impl FnOnce(&[Stmt], &LineIndex) -> T) -> Result<
     let depth = readable(source, &lines)?;
     nesting::with_stack_for(depth, || {
         let parsed = parse_unchecked(source, ParseOptions::from(Mode::Module));
-        if let Some(error) = parsed.errors().first() {
+        if let Some(error) = parsed.errors().iter().find(|error| !is_mistaken(error, source)) {
             return Err(SyntaxFault::at(source, &lines, error.range().start(), error.error.to_string()));
         }
         let Some(module) = parsed.try_into_module() else {
@@ -119,6 +119,12 @@ fn read<T>(source: &str, work: impl FnOnce(&[Stmt], &LineIndex) -> T) -> Result<
         };
         Ok(work(module.suite(), &lines))
     })
+}
+
+/// Whether the parser objects to what CPython takes: a statement behind `;` that begins with a *variable* named `match`.
+/// Where it is the keyword after all, the interpreter's own `compile()` says so.
+fn is_mistaken(error: &ParseError, source: &str) -> bool {
+    error.error == ParseErrorType::SimpleAndCompoundStatementOnSameLine && source[error.range()].starts_with("match")
 }
 
 /// Whether a source can be read as text at all, and how deep it nests.
@@ -202,6 +208,7 @@ mod tests {
         ] {
             assert!(analyse(good).is_ok(), "{good}");
         }
+        assert!(analyse("x = 1; match = 2; match.a(); match").is_ok(), "a variable named `match`");
         for bad in [
             "# coding: latin-1\n",
             "\u{feff}# vim: set fileencoding=cp1252 :\n",

@@ -151,10 +151,10 @@ class Library:
     def validate(self, code: str) -> Record:
         """What the library makes of a code, without storing it.
 
-        ``valid`` (whether `put` would take it), ``findings`` (``rule``, ``severity``, ``line``, ``column``, ``message``,
-        ``advice``, ``text``), ``deterministic`` with its ``reasons``, ``slots`` (the line of the default of each input
-        name), ``symbols`` (``docstring``, ``functions``, ``classes``, ``imports``, ``reads``), ``policy`` (its mode) and
-        ``rules_version``.
+        ``valid`` (whether `put` would take it), ``findings`` (``rule``, ``severity``, ``line``, ``column``,
+        ``message``, ``advice``, ``text``), ``deterministic`` with its ``reasons``, ``slots`` (the line of the default
+        of each input name), ``symbols`` (``docstring``, ``functions``, ``classes``, ``imports``, ``reads``),
+        ``policy`` (its mode) and ``rules_version``.
         """
         text = arguments.text(code, "code", nul_ends=False)
         report = Record(self._document(C.skc_library_validate, text, len(text)))

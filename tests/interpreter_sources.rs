@@ -1,0 +1,95 @@
+//! Every Python file of this machine's own interpreter as a skill: taken or refused as CPython's `compile()` does, no panic,
+//! and no byte changed outside the slots.
+//!
+//! `SKC_SOURCES=N` takes every Nth file; torture takes all.
+
+mod oracle;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use oracle::{Oracle, objection};
+use skillcache::json::Value;
+use skillcache::python::{Policy, analyse};
+use skillcache::{Config, Library};
+
+/// The folders the interpreter imports from.
+fn folders() -> Vec<PathBuf> {
+    const QUESTION: &str = "import sysconfig; print(sysconfig.get_path('stdlib')); print(sysconfig.get_path('purelib')); \
+        print(sysconfig.get_path('platlib'))";
+    let answer = Command::new("python3").args(["-I", "-c", QUESTION]).output().expect("python3");
+    let mut folders: Vec<PathBuf> =
+        String::from_utf8(answer.stdout).expect("UTF-8").lines().map(PathBuf::from).collect();
+    folders.dedup();
+    // Site-packages lie below the standard library in many builds.
+    let inner = folders.clone();
+    folders.retain(|folder| !inner.iter().any(|other| folder != other && folder.starts_with(other)));
+    folders.retain(|folder| folder.is_dir());
+    folders
+}
+
+fn python_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() && !path.is_symlink() {
+            python_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "py") {
+            found.push(path);
+        }
+    }
+}
+
+/// Why a file is taken or refused otherwise than by CPython, if that is as it should be.
+fn explanation(text: Option<&str>, encoding: Option<&str>, refused: Option<&str>) -> Option<&'static str> {
+    if text.is_none() || encoding.is_none_or(|encoding| encoding != "utf-8" && encoding != "utf-8-sig") {
+        return Some("another encoding than UTF-8, which a skill cannot have");
+    }
+    refused.is_some_and(|refused| refused.contains("null byte")).then_some("NUL")
+}
+
+#[test]
+fn every_source_of_the_interpreter_is_judged_as_it_judges() {
+    let step = std::env::var("SKC_SOURCES").ok().and_then(|step| step.parse().ok()).unwrap_or(6);
+    let mut files = Vec::new();
+    folders().iter().for_each(|folder| python_files(folder, &mut files));
+    assert!(files.len() > 500, "is this the standard library? {:?}", folders());
+    let library = Library::open(":memory:", &Config::default()).expect("a library");
+    let mut oracle = Oracle::new();
+    let data = [Some(Value::object([("a", Value::from("'\"\\\n"))])), Some(Value::object([("b", Value::Null)])), None];
+    let (mut taken, mut refused, mut explained) = (0, 0, 0);
+    for path in files.iter().step_by(step) {
+        let name = path.display().to_string();
+        let opinion = oracle.ask("compile", [("path", Value::from(name.as_str()))]);
+        // CPython itself may die of a file of its own tests.
+        let Some(opinion) = opinion else { continue };
+        let part = |part| opinion.get(part).and_then(Value::as_str);
+        let bytes = fs::read(path).expect("it is there");
+        let text = std::str::from_utf8(&bytes).ok();
+        let analysis = text.map(|text| analyse(text, Some(&Policy::default())));
+        if explanation(text, part("encoding"), part("refused")).is_some() {
+            assert!(!matches!(analysis, Some(Ok(_))), "{name} was taken");
+            explained += 1;
+            continue;
+        }
+        let text = text.expect("explained otherwise");
+        match (analysis.expect("it is text"), part("refused")) {
+            (Ok(_), None) => {
+                taken += 1;
+                assert_eq!(objection(&mut oracle, text, &data), None, "{name}");
+            }
+            (Err(_), Some(_)) => refused += 1,
+            // What only `compile()` sees (a `return` outside a function) is asked of it when a skill is put.
+            (Ok(_), Some(_)) => {
+                refused += 1;
+                let verdict = library.validate(text).expect("a verdict").to_text();
+                assert!(verdict.contains(r#""rule":"syntax""#), "{name} is taken: {verdict}");
+            }
+            (Err(fault), None) => panic!("{name}: CPython takes what is refused here: {fault:?}"),
+        }
+    }
+    println!("{taken} taken, {refused} refused, as by CPython; {explained} in another encoding");
+    assert!(taken > 0);
+}
