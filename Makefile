@@ -18,6 +18,8 @@ CARGO ?= cargo
 PYTHON ?= python3
 INSTALL ?= install
 FUZZ_SECONDS ?= 120
+# What the benchmarks hold injection against.
+PEERS := astor==0.8.1 libcst==1.8.6 papermill==2.6.0
 
 BUILD := build
 PREFIX_DIR := $(CURDIR)/$(BUILD)/prefix
@@ -90,8 +92,13 @@ licences: $(BUILD)/rust-tools/bin/cargo-deny
 $(BUILD)/rust-tools/bin/%:
 	$(CARGO) install --locked --quiet --root $(BUILD)/rust-tools $*
 
-bench:
-	$(CARGO) bench --locked
+bench: $(BUILD)/peers/.ready
+	SKC_PEERS_PYTHON=$(CURDIR)/$(BUILD)/peers/bin/python $(CARGO) bench --locked --bench road --bench injection
+
+$(BUILD)/peers/.ready: Makefile
+	$(PYTHON) -m venv $(BUILD)/peers
+	$(BUILD)/peers/bin/pip install --quiet --disable-pip-version-check $(PEERS)
+	touch $@
 
 header:
 	SKC_BLESS=1 $(CARGO) test --locked --quiet --test header

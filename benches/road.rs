@@ -1,18 +1,16 @@
 //! The road from put to kept result, each step beside the plain thing a host would otherwise do, in one run.
 //!
-//! The machine is shared and noisy, so subject and peer take turns in short blocks, and what is printed is the median of
-//! the ratios of neighbouring blocks, with the quartiles. Sampling harnesses time one after the other; their ratio moves
-//! with the machine.
-//!
 //! `cargo bench --bench road -- WORD` runs the rows whose name has the word.
+
+mod pairing;
 
 use std::hint::black_box;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
+use pairing::{Row, heading};
 use skillcache::{CacheMode, Config, Data, Library, Outcome, RunOptions, Skill};
 
 const CODE: &str = "inputs = {'prices': []}\nresult = sum(inputs['prices']) / len(inputs['prices'])\n";
@@ -21,58 +19,6 @@ const CODE: &str = "inputs = {'prices': []}\nresult = sum(inputs['prices']) / le
 fn inputs() -> String {
     let prices: Vec<String> = (0..29).map(|day| format!("{}.25", 100 + day)).collect();
     format!(r#"{{"inputs": {{"prices": [{}]}}}}"#, prices.join(","))
-}
-
-struct Row {
-    name: &'static str,
-    peer: &'static str,
-    blocks: usize,
-    calls: u32,
-}
-
-impl Row {
-    /// Times both sides in turns and prints one line.
-    fn run(&self, mut subject: impl FnMut(), mut against: impl FnMut()) {
-        if !std::env::args().skip(1).filter(|word| !word.starts_with('-')).all(|word| self.name.contains(&word)) {
-            return;
-        }
-        let block = |work: &mut dyn FnMut()| {
-            let start = Instant::now();
-            (0..self.calls).for_each(|_| work());
-            start.elapsed() / self.calls
-        };
-        let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-        for round in 0..=self.blocks {
-            let (our, their) = (block(&mut subject), block(&mut against));
-            if round > 0 {
-                ours.push(our);
-                theirs.push(their);
-                ratios.push(our.as_secs_f64() / their.as_secs_f64());
-            }
-        }
-        ours.sort();
-        theirs.sort();
-        ratios.sort_by(f64::total_cmp);
-        let at = |share: usize| ratios[ratios.len() * share / 4];
-        println!(
-            "{:<44} {:>10}   {:<42} {:>10}   {:>7.2} ({:.2} to {:.2})",
-            self.name,
-            human(ours[ours.len() / 2]),
-            self.peer,
-            human(theirs[theirs.len() / 2]),
-            at(2),
-            at(1),
-            at(3),
-        );
-    }
-}
-
-fn human(time: Duration) -> String {
-    match time.as_nanos() {
-        nanos @ 0..10_000 => format!("{nanos} ns"),
-        nanos @ 10_000..1_000_000 => format!("{:.1} us", nanos as f64 / 1e3),
-        nanos => format!("{:.1} ms", nanos as f64 / 1e6),
-    }
 }
 
 fn library(path: &str) -> Library {
@@ -92,7 +38,7 @@ fn cold_run() {
     let library = library(":memory:");
     let (python, data) = (interpreter(), Data::parse(&inputs()).expect("JSON"));
     let options = RunOptions { cache: Some(CacheMode::No), ..RunOptions::default() };
-    let row = Row { name: "cold run", peer: "python -I -S -E -c pass", blocks: 20, calls: 5 };
+    let row = Row { name: "cold run", peer: "python -I -S -E -c pass", blocks: 20, calls: 5, peer_calls: 5 };
     row.run(
         || {
             let result = library.run("mean", data.clone(), &options).expect("a run");
@@ -114,8 +60,13 @@ fn hit() {
     library.run("mean", Data::parse(&text).expect("JSON"), &options).expect("a run");
     let plain = Mutex::new(lru::LruCache::new(NonZeroUsize::new(1000).expect("not 0")));
     plain.lock().expect("no panic").put(text.clone(), "114.25".to_owned());
-    let row =
-        Row { name: "answer from memory", peer: "serde_json parse + Mutex<LruCache> get", blocks: 200, calls: 200 };
+    let row = Row {
+        name: "answer from memory",
+        peer: "serde_json parse + Mutex<LruCache> get",
+        blocks: 200,
+        calls: 200,
+        peer_calls: 200,
+    };
     row.run(
         || {
             let data = Data::parse(black_box(&text)).expect("JSON");
@@ -138,7 +89,13 @@ fn durable_put(folder: &Path) {
         )
         .expect("SQL");
     let mut version = 0;
-    let row = Row { name: "put of a new version", peer: "INSERT, WAL, synchronous=FULL", blocks: 20, calls: 5 };
+    let row = Row {
+        name: "put of a new version",
+        peer: "INSERT, WAL, synchronous=FULL",
+        blocks: 20,
+        calls: 5,
+        peer_calls: 5,
+    };
     let mut insert = 0;
     row.run(
         || {
@@ -154,7 +111,7 @@ fn durable_put(folder: &Path) {
 
 fn main() {
     let folder = tempfile::tempdir().expect("a folder");
-    println!("{:<44} {:>10}   {:<42} {:>10}   {:>7}", "what", "median", "peer", "median", "ratio (quartiles)");
+    heading();
     cold_run();
     hit();
     durable_put(folder.path());

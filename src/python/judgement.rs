@@ -1,6 +1,6 @@
 //! What is to be said of what a source uses, when all its bindings are known.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashMapExt, HashSet};
 
 use ruff_python_ast::Stmt;
 
@@ -39,6 +39,13 @@ impl<'a> Judgement<'a> {
     fn judge_uses(&mut self, uses: &[Use<'a>]) -> Done<'a> {
         let mut done = Done::new();
         for used in uses {
+            // Most names are neither.
+            if !self.noted.scopes.may_be_imported(used.root)
+                && rules::find(Kind::Builtin, used.root).is_none()
+                && !used.attributes.iter().any(|name| is_inner(name))
+            {
+                continue;
+            }
             match self.lookups.path_of(&self.noted.scopes, used) {
                 Some(path) => {
                     self.judge_use(used, &path);
@@ -229,9 +236,13 @@ fn row_of_import<'u, 'a: 'u>(
 /// The row for the longest part of a full name that has one.
 pub(super) fn row_of(path: &[&str]) -> Option<&'static Row> {
     let find = |name: &str| rules::find(Kind::Member, name).or_else(|| rules::find(Kind::Module, name));
-    (1..=path.len()).rev().find_map(|parts| {
-        let name = path[..parts].join(".");
-        find(&name).or_else(|| find(name.trim_start_matches('_')).filter(|row| row.kind == Kind::Module))
+    let whole = path.join(".");
+    let mut end = whole.len();
+    path.iter().rev().find_map(|part| {
+        let name = &whole[..end];
+        end = end.saturating_sub(part.len() + 1);
+        let private = || name.strip_prefix('_').and_then(|name| find(name.trim_start_matches('_')));
+        find(name).or_else(|| private().filter(|row| row.kind == Kind::Module))
     })
 }
 

@@ -6,9 +6,10 @@
 //!
 //! The kernel is the boundary; this is lint that catches mistakes and plain malice early, and says why.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
+
+use foldhash::{HashMap, HashMapExt};
 
 use super::policy::Severity;
 
@@ -289,13 +290,18 @@ pub(super) const DECODERS: &[&str] = &[
     "decompress",
 ];
 
-static LOOKUP: LazyLock<HashMap<(Kind, &'static str), &'static Row>> = LazyLock::new(|| {
-    TABLE.iter().flat_map(|row| row.names.split_whitespace().map(move |name| ((row.kind, name), row))).collect()
+/// By kind and name.
+static LOOKUP: LazyLock<[HashMap<&'static str, &'static Row>; Kind::PathMethod as usize + 1]> = LazyLock::new(|| {
+    let mut lookup = std::array::from_fn(|_| HashMap::new());
+    for row in TABLE {
+        lookup[row.kind as usize].extend(row.names.split_whitespace().map(|name| (name, row)));
+    }
+    lookup
 });
 
 /// The row of a name.
 pub(super) fn find(kind: Kind, name: &str) -> Option<&'static Row> {
-    LOOKUP.get(&(kind, name)).copied()
+    LOOKUP[kind as usize].get(name).copied()
 }
 
 /// The rule of that id.
@@ -355,7 +361,7 @@ mod tests {
             assert_eq!(named(row.rule).id, row.rule);
         }
         let names: usize = TABLE.iter().map(|row| row.names.split_whitespace().count()).sum();
-        assert_eq!(names, LOOKUP.len(), "a name stands twice");
+        assert_eq!(names, LOOKUP.iter().map(HashMap::len).sum::<usize>(), "a name stands twice");
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! module keeps what is bound where, and answers when the whole source is read. In doubt a name is *not* the skill's own:
 //! a binding inside an `if` may not happen, and one that is deleted again does not count.
 
-use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
 /// A scope, by its number; the module is 0.
 pub(super) type ScopeId = usize;
@@ -62,13 +63,20 @@ pub(super) enum Reach {
 pub(super) struct Scopes<'a> {
     all: Vec<Scope<'a>>,
     current: ScopeId,
+    /// Names that some scope binds to an import, or to what may be one.
+    imported: HashSet<&'a str>,
     /// Where module-level code first calls something: from there on functions may run.
     first_call: u32,
 }
 
 impl<'a> Scopes<'a> {
     pub fn new() -> Self {
-        Scopes { all: vec![Scope::new(ScopeKind::Module, 0)], current: 0, first_call: u32::MAX }
+        Scopes {
+            all: vec![Scope::new(ScopeKind::Module, 0)],
+            current: 0,
+            imported: HashSet::new(),
+            first_call: u32::MAX,
+        }
     }
 
     pub fn current(&self) -> ScopeId {
@@ -99,6 +107,7 @@ impl<'a> Scopes<'a> {
         let binding = self.all[scope].bindings.entry(name).or_insert_with(blank);
         if !matches!(source, Source::Own) {
             binding.source = source;
+            self.imported.insert(name);
         }
         if !is_global && binding.certain.len() < MOST_BLOCKS && !binding.certain.iter().any(is_redundant) {
             binding.certain.push(certain);
@@ -172,6 +181,11 @@ impl<'a> Scopes<'a> {
             // A class's names are not seen from the functions inside it.
             .filter(move |id| *id == from || self.all[*id].kind != ScopeKind::Class)
             .map(|id| (id, &self.all[id]))
+    }
+
+    /// Whether `name` can be an import anywhere. Says it fast, for the many that are not.
+    pub fn may_be_imported(&self, name: &str) -> bool {
+        self.imported.contains(name)
     }
 
     /// The full name of what `name` stands for, if that is an import or another name for one.

@@ -1,6 +1,6 @@
 //! The policy's walk: what a source binds, imports and uses, noted once, judged later.
 
-use std::collections::HashSet;
+use foldhash::{HashSet, HashSetExt};
 
 use ruff_python_ast::visitor::{self, Visitor, walk_expr, walk_stmt};
 use ruff_python_ast::{
