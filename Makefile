@@ -73,6 +73,7 @@ test-python: | prefix
 torture: $(BUILD)/tools
 	PROPTEST_CASES=200000 $(CARGO) test --release --locked --lib
 	SKC_KILL_ROUNDS=200 $(CARGO) test --release --locked --test kill
+	PROPTEST_CASES=200000 SKC_SOURCES=1 $(CARGO) test --release --locked --test injection --test interpreter_sources
 	cd bindings/go && $(GO_ENVIRONMENT) $(GO) test -race -count=10 ./...
 	$(MAKE) rust-asan fuzz licences
 
@@ -83,7 +84,9 @@ rust-asan:
 
 fuzz: $(BUILD)/rust-tools/bin/cargo-fuzz
 	for target in data source; do \
-		PATH="$(CURDIR)/$(BUILD)/rust-tools/bin:$$PATH" $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096; \
+		$(PYTHON) fuzz/kept.py expand $$target fuzz/corpus/$$target; \
+		PATH="$(CURDIR)/$(BUILD)/rust-tools/bin:$$PATH" $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 \
+			-dict=fuzz/$$target.dict; \
 	done
 
 licences: $(BUILD)/rust-tools/bin/cargo-deny

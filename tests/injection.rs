@@ -430,6 +430,23 @@ fn both_ways_of_filling_a_slot_end_equally() {
     }
 }
 
+#[test]
+fn what_the_fuzzer_has_kept_stays_clean() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/kept/source.jsonl");
+    let kept = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut oracle = Oracle::new();
+    let default = [Some(json(r#"{"a": [1, 2.5, "'\"\\\n{}"]}"#)), Some(json(r#"{"b": {"c": null}}"#)), None];
+    let mut inputs = 0;
+    for line in kept.lines() {
+        let text = json(line);
+        let text = text.as_str().expect("a text");
+        let source = text.split_once('\u{1e}').map_or(text, |(source, _)| source);
+        assert_eq!(objection(&mut oracle, source, &default), None, "{source:?}");
+        inputs += 1;
+    }
+    assert!(inputs > 1000, "{inputs}");
+}
+
 /// The cases of the corpus, if it is here.
 fn corpus() -> Vec<(String, String, Value)> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
