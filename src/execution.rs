@@ -12,6 +12,7 @@ use once_cell::sync::OnceCell;
 
 use crate::cache::key::{self, Digest, RunFields};
 use crate::cache::{Cache, UtilizationAlert};
+use crate::call::{CacheMode, Data, RunOptions};
 use crate::config::Config;
 use crate::error::{Code, Error, Result, nearest};
 use crate::json::Value;
@@ -19,53 +20,10 @@ use crate::monitor::Monitor;
 use crate::monitor::event::Severity;
 use crate::outcome::Outcome;
 use crate::python::{self, Analysis, Binding, Finding, Names, Policy, SyntaxFault, Template, analyse};
-use crate::sandbox::policy::LEVEL;
-use crate::sandbox::{CancelToken, Capture, Ending, Exception, Job, Limits, Sandbox};
-use crate::skill::{Outline, Schema, Skill, Violation};
+use crate::result::{Failure, Kept, RunResult, fault_of};
+use crate::sandbox::{CancelToken, Ending, Job, Limits, Sandbox};
+use crate::skill::{Outline, Schema, Skill};
 use crate::store::{Revision, Store};
-
-/// Whether a run may be answered from memory, and whether its answer is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CacheMode {
-    /// Both, if the skill can be seen to be deterministic.
-    Auto,
-    /// Both.
-    Yes,
-    /// Neither.
-    No,
-    /// Only kept.
-    Refresh,
-    /// Both, and a success that cannot be kept is an error ([`Code::CacheOverflow`]).
-    Required,
-}
-
-/// What one call asks for beyond the skill's own settings.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct RunOptions {
-    /// The version; 0 is the newest.
-    pub version: u32,
-    /// Instead of the skill's own choice.
-    pub cache: Option<CacheMode>,
-    /// How long the result may be handed out.
-    pub ttl: Option<Duration>,
-    /// Wall-clock time.
-    pub timeout: Option<Duration>,
-    /// Address space in MiB.
-    pub max_memory_mb: Option<u64>,
-    /// The caller's correlation id; comes back in the result and in events.
-    pub trace: Option<String>,
-    /// How many runs of `run_many` go on at the same time; nothing for the number of processors.
-    pub concurrency: Option<usize>,
-}
-
-/// A run's data. A name that is not passed keeps the skill's own default.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Data {
-    /// An object.
-    pub inputs: Option<Value>,
-    /// An object.
-    pub context: Option<Value>,
-}
 
 /// A script that stands alone: a source with data written into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,56 +53,6 @@ impl Method {
     }
 }
 
-/// How a run ended, with everything that came of it. Cheap to clone; what it holds never changes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RunResult {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// The skill.
-    pub skill: Arc<str>,
-    /// The version that ran.
-    pub version: u32,
-    /// Whether memory answered.
-    pub is_cached: bool,
-    /// The answer as canonical JSON, on success.
-    pub value: Option<Arc<str>>,
-    /// What it printed; on a hit, what it printed when it ran.
-    pub stdout: Arc<Capture>,
-    /// What it wrote to stderr, likewise.
-    pub stderr: Arc<Capture>,
-    /// Why it did not succeed.
-    pub failure: Option<Arc<Failure>>,
-    /// What the call took, from its start to its answer.
-    pub duration: Duration,
-    /// Processor time of the child; 0 on a hit.
-    pub cpu: Duration,
-    /// The child's largest resident size in bytes; 0 on a hit and where it could not be read.
-    pub peak_memory: u64,
-    /// The caller's correlation id.
-    pub trace: Option<Arc<str>>,
-}
-
-/// Why a run did not succeed.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Failure {
-    /// The exception's class, or the outcome's name.
-    pub kind: String,
-    /// One sentence.
-    pub message: String,
-    /// The skill's own line, from 1.
-    pub line: Option<u32>,
-    /// The column, for syntax errors, from 1.
-    pub column: Option<u32>,
-    /// The whole traceback.
-    pub traceback: String,
-    /// Where in the data, for schema violations.
-    pub path: Option<String>,
-    /// Which rule.
-    pub rule: Option<String>,
-    /// Which signal, for crashes.
-    pub signal: Option<&'static str>,
-}
-
 /// A stored skill, ready to be used.
 #[derive(Debug)]
 pub(crate) struct Record {
@@ -162,14 +70,6 @@ pub(crate) struct Prepared {
     pub analysis: std::result::Result<Analysis, SyntaxFault>,
     /// What the interpreter's `compile()` says; asked for when needed.
     verdict: OnceCell<std::result::Result<(), SyntaxFault>>,
-}
-
-/// An answer that is kept.
-#[derive(Debug, Clone)]
-struct Kept {
-    value: Arc<str>,
-    stdout: Arc<Capture>,
-    stderr: Arc<Capture>,
 }
 
 /// The rooms, and the road through them. Shared freely between threads.
@@ -369,7 +269,7 @@ impl Execution {
         cancel: Option<&Arc<CancelToken>>,
     ) -> Result<RunResult> {
         let skill = &record.skill;
-        let blank = RunResult::blank(record, options);
+        let blank = RunResult::blank(record.skill.id(), record.revision.version, options);
         if skill.field("is_active") == Value::Bool(false) {
             return Ok(blank.failed(Outcome::Rejected, Failure::plain("rejected", "the skill is not active")));
         }
@@ -590,31 +490,12 @@ impl Mode {
     }
 }
 
-impl CacheMode {
-    /// The mode of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "auto" => Some(CacheMode::Auto),
-            "yes" => Some(CacheMode::Yes),
-            "no" => Some(CacheMode::No),
-            "refresh" => Some(CacheMode::Refresh),
-            "required" => Some(CacheMode::Required),
-            _ => None,
-        }
-    }
-}
-
 fn is_package_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c)) && !name.starts_with('.')
 }
 
 fn without_bom(code: &str) -> &str {
     code.strip_prefix('\u{feff}').unwrap_or(code)
-}
-
-fn fault_of(exception: &Exception) -> SyntaxFault {
-    let Exception { message, line, column, .. } = exception;
-    SyntaxFault { message: message.clone(), line: line.unwrap_or(1).max(1), column: column.unwrap_or(1).max(1) }
 }
 
 pub(crate) fn syntax_error(fault: &SyntaxFault, code: &str) -> Error {
@@ -704,352 +585,6 @@ impl Bound {
         }
         job
     }
-}
-
-impl RunResult {
-    fn blank(record: &Record, options: &RunOptions) -> Self {
-        RunResult {
-            outcome: Outcome::NoResult,
-            skill: Arc::from(record.skill.id()),
-            version: record.revision.version,
-            is_cached: false,
-            value: None,
-            stdout: Arc::default(),
-            stderr: Arc::default(),
-            failure: None,
-            duration: Duration::ZERO,
-            cpu: Duration::ZERO,
-            peak_memory: 0,
-            trace: options.trace.as_deref().map(Arc::from),
-        }
-    }
-
-    /// A run that was cancelled before it began.
-    pub(crate) fn cancelled(skill: &str, options: &RunOptions) -> Self {
-        RunResult {
-            outcome: Outcome::Cancelled,
-            skill: Arc::from(skill),
-            version: options.version,
-            is_cached: false,
-            value: None,
-            stdout: Arc::default(),
-            stderr: Arc::default(),
-            failure: Some(Arc::new(Failure::plain("cancelled", "the run was cancelled before it began"))),
-            duration: Duration::ZERO,
-            cpu: Duration::ZERO,
-            peak_memory: 0,
-            trace: options.trace.as_deref().map(Arc::from),
-        }
-    }
-
-    fn answered_from(self, kept: Kept) -> Self {
-        let Kept { value, stdout, stderr } = kept;
-        RunResult { outcome: Outcome::Success, is_cached: true, value: Some(value), stdout, stderr, ..self }
-    }
-
-    fn failed(self, outcome: Outcome, failure: Failure) -> Self {
-        RunResult { outcome, failure: Some(Arc::new(failure)), ..self }
-    }
-
-    fn ended(self, ending: Ending, limits: &Limits, schema: Option<&Schema>) -> Self {
-        let millis = limits.timeout.as_millis();
-        let (outcome, failure) = match ending {
-            Ending::Answer(text) => return self.answered(&text, schema),
-            Ending::NoResult => {
-                (Outcome::NoResult, Failure::plain("no_result", "the skill ended without setting `result`"))
-            }
-            Ending::NotJson(exception) => (Outcome::InvalidOutput, Failure::not_json(exception)),
-            Ending::Exception(exception) => (outcome_of(&exception), Failure::of_exception(exception)),
-            Ending::Refused(exception) => (Outcome::Rejected, Failure::of_fault(&fault_of(&exception))),
-            Ending::OutOfMemory => {
-                let message = format!("the run needed more than {} MiB of memory", limits.memory_bytes >> 20);
-                (Outcome::MemoryLimit, Failure::plain("MemoryError", message))
-            }
-            Ending::Timeout { of_cpu: false } => {
-                (Outcome::Timeout, Failure::plain("timeout", format!("the run took longer than {millis} ms")))
-            }
-            Ending::Timeout { of_cpu: true } => {
-                let message = format!("the run used more than {} s of processor time", limits.cpu_s);
-                (Outcome::Timeout, Failure::plain("timeout", message))
-            }
-            Ending::AnswerTooLarge(bytes) => {
-                let message = format!("the answer has {bytes} bytes; at most {} are allowed", limits.answer_bytes);
-                (Outcome::OutputLimit, Failure::plain("output_limit", message))
-            }
-            Ending::Signal(signal) => (Outcome::Crashed, Failure::of_signal(signal)),
-            Ending::Exit(status) => {
-                let message = format!("the process ended with status {status} before it answered");
-                (Outcome::Crashed, Failure::plain("crashed", message))
-            }
-            Ending::Broken(what) => (Outcome::Crashed, Failure::plain("crashed", format!("the run broke off: {what}"))),
-            Ending::Checked { .. } => {
-                (Outcome::Crashed, Failure::plain("crashed", "it sent the answer to another question"))
-            }
-            Ending::Cancelled => (Outcome::Cancelled, Failure::plain("cancelled", "the run was cancelled")),
-        };
-        self.failed(outcome, failure)
-    }
-
-    fn answered(self, text: &str, schema: Option<&Schema>) -> Self {
-        let value = match Value::parse(text) {
-            Ok(value) => value,
-            Err(error) => {
-                let violation = Violation { path: error.path, rule: "json".to_owned(), message: error.message };
-                return self.failed(Outcome::InvalidOutput, Failure::of_violation("invalid_output", violation));
-            }
-        };
-        if let Some(violation) = schema.and_then(|schema| schema.check(&value).err()) {
-            return self.failed(Outcome::InvalidOutput, Failure::of_violation("invalid_output", violation));
-        }
-        RunResult { outcome: Outcome::Success, value: Some(Arc::from(value.to_text())), ..self }
-    }
-
-    /// Everything as one JSON value.
-    pub fn to_value(&self) -> Value {
-        let value = self.value.as_deref().and_then(|text| Value::parse(text).ok());
-        let text = |capture: &Capture| Value::from(String::from_utf8_lossy(&capture.bytes).into_owned());
-        let micros = |duration: Duration| Value::from(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
-        Value::object([
-            ("outcome", Value::from(self.outcome.name())),
-            ("skill", Value::object([("id", Value::from(&*self.skill)), ("version", Value::from(self.version))])),
-            ("cached", Value::from(self.is_cached)),
-            ("value", value.unwrap_or(Value::Null)),
-            ("stdout", text(&self.stdout)),
-            ("stderr", text(&self.stderr)),
-            ("stdout_truncated", Value::from(self.stdout.is_truncated)),
-            ("stderr_truncated", Value::from(self.stderr.is_truncated)),
-            ("duration_us", micros(self.duration)),
-            (
-                "usage",
-                Value::object([("cpu_us", micros(self.cpu)), ("peak_memory_bytes", Value::from(self.peak_memory))]),
-            ),
-            ("level", Value::from(self.level())),
-            ("trace", Value::from(self.trace.as_deref())),
-            ("error", self.failure.as_ref().map_or(Value::Null, |failure| failure.to_value())),
-        ])
-    }
-
-    /// What confined it.
-    pub fn level(&self) -> &'static str {
-        LEVEL
-    }
-}
-
-/// Which outcome an uncaught exception is.
-fn outcome_of(exception: &Exception) -> Outcome {
-    match exception.errno {
-        Some(libc::EPERM | libc::EACCES) => Outcome::Denied,
-        Some(libc::ENOSPC | libc::EFBIG | libc::EDQUOT) => Outcome::DiskLimit,
-        _ => Outcome::Error,
-    }
-}
-
-impl Failure {
-    fn plain(kind: &str, message: impl Into<String>) -> Self {
-        Failure { kind: kind.to_owned(), message: message.into(), ..Failure::default() }
-    }
-
-    fn of_exception(exception: Exception) -> Self {
-        let Exception { kind, message, line, column, traceback, .. } = exception;
-        Failure { kind, message, line, column, traceback, ..Failure::default() }
-    }
-
-    fn not_json(exception: Exception) -> Self {
-        let message = format!("`result` has no JSON form: {}", exception.message);
-        Failure {
-            message,
-            path: Some("$".to_owned()),
-            rule: Some("json".to_owned()),
-            ..Failure::of_exception(exception)
-        }
-    }
-
-    fn of_fault(fault: &SyntaxFault) -> Self {
-        let SyntaxFault { message, line, column } = fault.clone();
-        let kind = "SyntaxError".to_owned();
-        Failure {
-            kind,
-            message,
-            line: Some(line),
-            column: Some(column),
-            rule: Some("syntax".to_owned()),
-            ..Failure::default()
-        }
-    }
-
-    fn of_finding(finding: &Finding) -> Self {
-        Failure {
-            line: Some(finding.line),
-            column: Some(finding.column),
-            rule: Some(finding.rule.to_owned()),
-            ..Failure::plain("SecurityValidationError", format!("{}. {}", finding.message, finding.advice()))
-        }
-    }
-
-    fn of_violation(kind: &str, violation: Violation) -> Self {
-        let Violation { path, rule, message } = violation;
-        let message = format!("{path}: {message} (rule `{rule}`)");
-        Failure { path: Some(path), rule: Some(rule), ..Failure::plain(kind, message) }
-    }
-
-    fn of_signal(signal: i32) -> Self {
-        let name = signal_name(signal);
-        Failure {
-            signal: Some(name),
-            ..Failure::plain("crashed", format!("the process was ended by {name} before it answered"))
-        }
-    }
-
-    /// The traceback if there is one, the reason otherwise.
-    pub fn text(&self) -> String {
-        if !self.traceback.is_empty() {
-            return self.traceback.clone();
-        }
-        match self.line {
-            Some(line) => format!("{}: line {line}: {}", self.kind, self.message),
-            None => format!("{}: {}", self.kind, self.message),
-        }
-    }
-
-    /// `{"type", "message", ...}`; members that do not apply are absent.
-    pub fn to_value(&self) -> Value {
-        let mut members =
-            vec![("type", Value::from(self.kind.as_str())), ("message", Value::from(self.message.as_str()))];
-        members.extend(self.line.map(|line| ("line", Value::from(line))));
-        members.extend(self.column.map(|column| ("column", Value::from(column))));
-        if !self.traceback.is_empty() {
-            members.push(("traceback", Value::from(self.traceback.as_str())));
-        }
-        members.extend(self.path.as_deref().map(|path| ("path", Value::from(path))));
-        members.extend(self.rule.as_deref().map(|rule| ("rule", Value::from(rule))));
-        members.extend(self.signal.map(|signal| ("signal", Value::from(signal))));
-        Value::object(members)
-    }
-}
-
-fn signal_name(signal: i32) -> &'static str {
-    match signal {
-        libc::SIGHUP => "SIGHUP",
-        libc::SIGINT => "SIGINT",
-        libc::SIGQUIT => "SIGQUIT",
-        libc::SIGILL => "SIGILL",
-        libc::SIGTRAP => "SIGTRAP",
-        libc::SIGABRT => "SIGABRT",
-        libc::SIGBUS => "SIGBUS",
-        libc::SIGFPE => "SIGFPE",
-        libc::SIGKILL => "SIGKILL",
-        libc::SIGUSR1 => "SIGUSR1",
-        libc::SIGSEGV => "SIGSEGV",
-        libc::SIGUSR2 => "SIGUSR2",
-        libc::SIGPIPE => "SIGPIPE",
-        libc::SIGALRM => "SIGALRM",
-        libc::SIGTERM => "SIGTERM",
-        libc::SIGXCPU => "SIGXCPU",
-        libc::SIGXFSZ => "SIGXFSZ",
-        libc::SIGSYS => "SIGSYS",
-        _ => "a signal without a name",
-    }
-}
-
-impl Data {
-    /// Reads `{"inputs": {...}, "context": {...}}`, both optional. An empty text is no data.
-    pub fn parse(text: &str) -> Result<Self> {
-        if text.trim().is_empty() {
-            return Ok(Data::default());
-        }
-        let value = Value::parse(text).map_err(|error| not_json("the data", error))?;
-        Data::read(value, "$")
-    }
-
-    pub(crate) fn read(value: Value, path: &str) -> Result<Self> {
-        let shape = "the data of a run is {\"inputs\": {...}, \"context\": {...}}, both optional";
-        let Value::Object(members) = value else {
-            return Err(Error::invalid(format!("{path}: {shape}; this is {}", value.kind())).path(path));
-        };
-        let mut data = Data::default();
-        for (name, value) in members {
-            let place = format!("{path}.{name}");
-            let slot = match name.as_str() {
-                "inputs" => &mut data.inputs,
-                "context" => &mut data.context,
-                _ => return Err(Error::invalid(format!("{place}: {shape}; there is no member `{name}`")).path(place)),
-            };
-            if !matches!(value, Value::Object(_)) {
-                let message = format!("{place}: `{name}` must be an object, not {}", value.kind());
-                return Err(Error::invalid(message).path(place));
-            }
-            *slot = Some(value);
-        }
-        Ok(data)
-    }
-}
-
-/// An error about a text that is not the JSON we take.
-pub(crate) fn not_json(what: &str, error: crate::json::ParseError) -> Error {
-    let crate::json::ParseError { message, path, line, column } = error;
-    Error::invalid(format!("{what} cannot be read as JSON: {message}, at {path} (line {line}, column {column})"))
-        .path(path)
-        .at(line, column)
-}
-
-impl RunOptions {
-    /// Reads the JSON of the door. An empty text is no options.
-    pub fn parse(text: &str) -> Result<Self> {
-        let mut options = RunOptions::default();
-        if text.trim().is_empty() {
-            return Ok(options);
-        }
-        let value = Value::parse(text).map_err(|error| not_json("the options", error))?;
-        let members = value.as_object().ok_or_else(|| Error::invalid("the options of a run are a JSON object"))?;
-        for (name, value) in members {
-            options.set(name, value)?;
-        }
-        Ok(options)
-    }
-
-    fn set(&mut self, name: &str, value: &Value) -> Result<()> {
-        let number = |min: i64, max: i64| {
-            let number = value.as_i64().filter(|number| (min..=max).contains(number));
-            let number = number.and_then(|number| u64::try_from(number).ok());
-            number.ok_or_else(|| bad_option(name, &format!("a whole number from {min} to {max}"), value))
-        };
-        match name {
-            _ if *value == Value::Null => {}
-            "version" => self.version = u32::try_from(number(0, i64::from(u32::MAX))?).unwrap_or(u32::MAX),
-            "cache" => {
-                let mode = value.as_str().and_then(CacheMode::named);
-                self.cache =
-                    Some(mode.ok_or_else(|| bad_option(name, "one of: auto, yes, no, refresh, required", value))?);
-            }
-            "ttl_s" => {
-                let seconds = value.as_f64().filter(|seconds| (0.0..=315_360_000.0).contains(seconds));
-                let seconds =
-                    seconds.ok_or_else(|| bad_option(name, "a number of seconds from 0 to 315360000", value))?;
-                self.ttl = Some(Duration::from_secs_f64(seconds));
-            }
-            "timeout_ms" => self.timeout = Some(Duration::from_millis(number(1, 86_400_000)?)),
-            "max_memory_mb" => self.max_memory_mb = Some(number(32, 1_048_576)?),
-            "concurrency" => self.concurrency = usize::try_from(number(1, 1024)?).ok(),
-            "trace" => {
-                let trace = value.as_str().filter(|trace| trace.len() <= 256);
-                self.trace =
-                    Some(trace.ok_or_else(|| bad_option(name, "text of at most 256 bytes", value))?.to_owned());
-            }
-            _ => {
-                let known = ["version", "cache", "ttl_s", "timeout_ms", "max_memory_mb", "concurrency", "trace"];
-                let meant = nearest(name, known);
-                let hint = meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
-                return Err(Error::invalid(format!("a run has no option `{name}`{hint}")).path(name).suggestion(meant));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn bad_option(name: &str, takes: &str, value: &Value) -> Error {
-    let shown = value.to_text();
-    let shown = if shown.len() <= 60 { shown } else { value.kind().to_owned() };
-    Error::invalid(format!("the option `{name}` cannot be {shown}: it takes {takes}")).path(name).rule("range")
 }
 
 /// The runs that are going on, so that closing can end them.

@@ -33,6 +33,7 @@
 #![warn(clippy::undocumented_unsafe_blocks, clippy::unwrap_used)]
 
 mod cache;
+mod call;
 #[allow(unsafe_code, reason = "raw pointers end here")]
 pub mod capi;
 pub mod config;
@@ -43,17 +44,20 @@ mod library;
 mod monitor;
 mod outcome;
 pub mod python;
+mod result;
 #[allow(unsafe_code, reason = "starting and reaping children takes system calls that have no safe form")]
 mod sandbox;
 pub mod skill;
 mod store;
 mod task;
 
+pub use call::{CacheMode, Data, RunOptions};
 pub use config::Config;
 pub use error::{Code, Error, Result};
-pub use execution::{CacheMode, Data, Failure, Method, RunOptions, RunResult, Script};
+pub use execution::{Method, Script};
 pub use library::{EventCallback, Library, parse_items};
 pub use outcome::Outcome;
+pub use result::{Failure, RunResult};
 pub use sandbox::Capture;
 pub use skill::Skill;
 pub use store::Filter;

@@ -8,13 +8,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::cache::key;
+use crate::call::{Data, RunOptions, not_json};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
-use crate::execution::{Data, Execution, RunOptions, RunResult, Script, not_json};
+use crate::execution::{Execution, Script};
 use crate::json::Value;
 use crate::monitor::event::Severity;
 use crate::monitor::{memory, metrics};
 use crate::python::{self, Analysis, Finding, Names, SyntaxFault, rules::RULES_VERSION};
+use crate::result::RunResult;
 use crate::sandbox::policy::{LEVEL, MISSING_GUARANTEES};
 use crate::sandbox::{CancelToken, with_signals_blocked};
 use crate::skill::{Skill, check_id};

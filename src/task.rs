@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::call::{Data, RunOptions};
 use crate::error::{Code, Error, Result};
-use crate::execution::{Data, Execution, RunOptions, RunResult};
+use crate::execution::Execution;
+use crate::result::RunResult;
 use crate::sandbox::{CancelToken, with_signals_blocked};
 
 /// A submitted run. Any thread may poll, wait and cancel; dropping it lets the run go on unobserved.

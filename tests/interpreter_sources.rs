@@ -63,7 +63,7 @@ fn difference(text: Option<&str>, encoding: Option<&str>) -> Option<Difference> 
 
 #[test]
 fn every_source_of_the_interpreter_is_judged_as_it_judges() {
-    let step = std::env::var("SKC_SOURCES").ok().and_then(|step| step.parse().ok()).unwrap_or(12);
+    let step = std::env::var("SKC_SOURCES").ok().and_then(|step| step.parse().ok()).unwrap_or(20);
     let mut files = Vec::new();
     folders().iter().for_each(|folder| python_files(folder, &mut files));
     assert!(files.len() > 500, "is this the standard library? {:?}", folders());

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use super::guard;
 use super::text::{Text, skc_str};
-use crate::execution::RunResult;
+use crate::result::RunResult;
 
 /// How a run ended. Immutable: any thread may read it; free it once with skc_result_free. It outlives the library.
 pub struct skc_result {
