@@ -13,6 +13,10 @@ use skillcache::python::{Policy, Severity, analyse};
 type Row = (&'static str, &'static [&'static str]);
 
 const EVASIONS: &[Row] = &[
+    ("if inputs:\n    open = 1\nelif context:\n    open = 2\nopen('x')", &["5 file-access"]),
+    ("try:\n    open = 1\nexcept E:\n    pass\nopen('x')", &["5 file-access"]),
+    ("if inputs:\n    open = 1\nelse:\n    if context:\n        open = 2\nopen('x')", &["6 file-access"]),
+    ("for x in [1]:\n    if x:\n        break\n    else:\n        open = 1\nopen('x')", &["6 file-access"]),
     // Imports in every form.
     ("import os", &["1 import-forbidden"]),
     ("import os as operating\noperating.system('id')", &["1 import-forbidden"]),
@@ -155,6 +159,14 @@ const HARMLESS: &[Row] = &[
         "class Door:\n    def open(self): return 1\n    def eval(self): return 2\nd = Door()\nresult = d.open() + d.eval()",
         &[],
     ),
+    ("if inputs:\n    input = 1\nelse:\n    input = 2\nresult = input", &[]),
+    ("try:\n    input = inputs['x']\nexcept KeyError:\n    input = 0\nresult = input", &[]),
+    ("try:\n    (input, x) = 1, 2\nexcept KeyError:\n    raise\nresult = input", &[]),
+    (
+        "if inputs:\n    input = 1\nelif context:\n    raise ValueError\nelse:\n    try:\n        input = 1\n    finally:\n        pass\nresult = input",
+        &[],
+    ),
+    ("from types import SimpleNamespace\nresult = SimpleNamespace(os=1).os", &[]),
     ("class Phone:\n    def __init__(self, os): self.os = os\nresult = Phone('x').os", &[]),
     ("input = inputs['x']\nfile = input + 1\nresult = [file, input]", &[]),
     ("def compile(rules): return len(rules)\ndef main(): return compile([1])\nresult = main()", &[]),

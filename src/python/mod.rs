@@ -6,6 +6,7 @@
 //! overflow the host's stack.
 
 mod assembled;
+mod assigned;
 mod determinism;
 mod fallback;
 mod judgement;

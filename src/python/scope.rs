@@ -87,6 +87,11 @@ impl<'a> Scopes<'a> {
         self.all[self.current].kind == ScopeKind::Class
     }
 
+    /// Whether names are bound for good by whoever binds them.
+    pub fn is_in_function(&self) -> bool {
+        self.all[self.current].kind == ScopeKind::Function
+    }
+
     pub fn enter(&mut self, kind: ScopeKind) {
         self.all.push(Scope::new(kind, self.current));
         self.current = self.all.len() - 1;

@@ -4,12 +4,13 @@ use foldhash::{HashSet, HashSetExt};
 
 use ruff_python_ast::visitor::{self, Visitor, walk_expr, walk_stmt};
 use ruff_python_ast::{
-    Comprehension, ExceptHandler, Expr, ExprAttribute, ExprCall, ExprContext, Parameters, Pattern, PatternKeyword,
-    Stmt, StmtImport, StmtImportFrom,
+    Comprehension, ExceptHandler, Expr, ExprAttribute, ExprCall, ExprContext, Keyword, Parameters, Pattern,
+    PatternKeyword, Stmt, StmtImport, StmtImportFrom,
 };
 use ruff_text_size::{Ranged, TextSize};
 
 use super::assembled::{fold, is_decoded, walks_in_format};
+use super::assigned;
 use super::judgement::row_of;
 use super::policy::{Note, Severity};
 use super::rules::{self, INNER_MODULES, Kind, Row};
@@ -400,6 +401,12 @@ impl<'a> Visitor<'a> for Uses<'a> {
                 }
                 self.visit_body(&inner.body);
             }
+            Stmt::If(_) | Stmt::Try(_) => {
+                walk_stmt(self, statement);
+                if !self.scopes.is_in_function() {
+                    assigned::by_branches(statement).into_iter().for_each(|name| self.bind(name, Source::Own));
+                }
+            }
             _ => walk_stmt(self, statement),
         }
         self.statement_end = outer;
@@ -467,6 +474,12 @@ impl<'a> Visitor<'a> for Uses<'a> {
             }
             _ => walk_expr(self, expression),
         }
+    }
+
+    fn visit_keyword(&mut self, keyword: &'a Keyword) {
+        // `SimpleNamespace(os=1)`: what it makes may have an attribute of that name.
+        self.defined_attributes.extend(keyword.arg.iter().map(|name| name.as_str()));
+        visitor::walk_keyword(self, keyword);
     }
 
     fn visit_except_handler(&mut self, handler: &'a ExceptHandler) {
