@@ -16,7 +16,7 @@ pub enum CacheMode {
     No,
     /// Only kept.
     Refresh,
-    /// Both, and a success that cannot be kept is an error ([`Code::CacheOverflow`]).
+    /// Both, and a success that cannot be kept is an error ([`Code::CacheOverflow`](crate::Code::CacheOverflow)).
     Required,
 }
 
