@@ -13,6 +13,13 @@ use skillcache::python::{Policy, Severity, analyse};
 type Row = (&'static str, &'static [&'static str]);
 
 const EVASIONS: &[Row] = &[
+    ("import statistics\ngetattr(statistics.random, '_' 'os').system('id')", &["2 module-attribute"]),
+    ("getattr(print, '\\x5f_self__')", &["1 dunder-attribute", "1 dunder-text"]),
+    ("import operator\noperator.attrgetter('__class__' '.__globals__')", &["2 dunder-attribute"]),
+    (
+        "import operator, statistics\noperator.attrgetter('random._os.system')(statistics)('id')",
+        &["2 module-attribute"],
+    ),
     ("if inputs:\n    open = 1\nelif context:\n    open = 2\nopen('x')", &["5 file-access"]),
     ("try:\n    open = 1\nexcept E:\n    pass\nopen('x')", &["5 file-access"]),
     ("if inputs:\n    open = 1\nelse:\n    if context:\n        open = 2\nopen('x')", &["6 file-access"]),

@@ -4,8 +4,8 @@ use foldhash::{HashSet, HashSetExt};
 
 use ruff_python_ast::visitor::{self, Visitor, walk_expr, walk_stmt};
 use ruff_python_ast::{
-    Comprehension, ExceptHandler, Expr, ExprAttribute, ExprCall, ExprContext, Keyword, Parameters, Pattern,
-    PatternKeyword, Stmt, StmtImport, StmtImportFrom,
+    Comprehension, ExceptHandler, Expr, ExprAttribute, ExprCall, ExprContext, ExprStringLiteral, Keyword, Parameters,
+    Pattern, PatternKeyword, Stmt, StmtImport, StmtImportFrom,
 };
 use ruff_text_size::{Ranged, TextSize};
 
@@ -211,31 +211,42 @@ impl<'a> Uses<'a> {
         let Some(name) = arguments.get(1).filter(|_| !is_spread) else {
             return self.computed(call, None);
         };
-        match name {
-            Expr::StringLiteral(literal) => {
-                // A slice of the source, so that it lives as long as the names in it.
-                let text = literal.value.to_str();
-                let Some(at) = self.source[literal.range()].find(text) else { return self.computed(call, None) };
-                let start = literal.start().to_usize() + at;
-                let name = &self.source[start..start + text.len()];
+        let Expr::StringLiteral(literal) = name else { return self.computed(call, Some(name)) };
+        let text = literal.value.to_str();
+        match (self.verbatim(literal), arguments.first().and_then(chain_of)) {
+            (Some(name), Some((root, mut attributes))) => {
                 self.attribute(name, call.start());
-                if let Some((root, mut attributes)) = arguments.first().and_then(chain_of) {
-                    attributes.push(name);
-                    self.used(root, attributes, call.start());
-                }
+                attributes.push(name);
+                self.used(root, attributes, call.start());
             }
-            _ => self.computed(call, Some(name)),
+            _ => self.named(text, call.start()),
         }
     }
 
+    /// A text as it stands in the source, if it has neither escapes nor parts.
+    fn verbatim(&self, literal: &ExprStringLiteral) -> Option<&'a str> {
+        let (text, start) = (literal.value.to_str(), literal.start().to_usize());
+        let at = self.source[literal.range()].find(text)?;
+        self.source.get(start + at..start + at + text.len())
+    }
+
+    /// An attribute named in text, of whatever object.
+    fn named(&mut self, name: &str, at: TextSize) {
+        let inner = || row_of(&[name.trim_start_matches('_')]).filter(|_| is_inner(name));
+        if let Some(row) = rules::find(Kind::Attribute, name) {
+            self.note_row(at, row, &format!(".{name}"));
+        } else if let Some(row) = inner() {
+            self.note(at, "module-attribute", row.severity, format!("`.{name}`: {}", row.reason));
+        }
+    }
+
+    /// `attrgetter("a.b")` and `methodcaller("a")`.
     fn getter(&mut self, call: &'a ExprCall, is_method: bool) {
         let names = if is_method { call.arguments.args.get(..1).unwrap_or_default() } else { &call.arguments.args };
         for name in names {
             match name {
                 Expr::StringLiteral(literal) => {
-                    let inside = &self.source[literal.range()];
-                    let names: Vec<&str> = inside.split(['.', '"', '\'']).collect();
-                    names.into_iter().for_each(|name| self.attribute(name, call.start()));
+                    literal.value.to_str().split('.').for_each(|name| self.named(name, call.start()));
                 }
                 other => self.computed(call, Some(other)),
             }
