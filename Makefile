@@ -60,8 +60,8 @@ lint-rust:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked --quiet
 
 lint-python:
-	$(VENV)/ruff check --quiet bindings/python examples
-	$(VENV)/ruff format --check --quiet bindings/python examples/*.py
+	$(VENV)/ruff check --quiet bindings/python examples tests/oracle benches fuzz/kept.py
+	$(VENV)/ruff format --check --quiet bindings/python examples/*.py tests/oracle benches fuzz/kept.py
 	cd bindings/python && $(CURDIR)/$(VENV)/mypy
 
 test-rust:

@@ -1,6 +1,6 @@
 """The peers of injection, timed where they run: one JSON line in, the seconds of one call out.
 
-    {"peer": "astor" | "libcst" | "papermill" | "missing", "code": ..., "inputs": {...}, "context": {...}, "calls": N}
+{"peer": "astor" | "libcst" | "papermill", "code": ..., "inputs": {...}, "context": {...}, "calls": N}
 """
 
 import ast
@@ -68,12 +68,13 @@ for line in sys.stdin:
     question = json.loads(line)
     peer, code = question["peer"], question["code"]
     try:
-        inject = ready.setdefault(peer, None) or ready.__setitem__(peer, PEERS[peer]()) or ready[peer]
+        if peer not in ready:
+            ready[peer] = PEERS[peer]()
     except ImportError as error:
         print(json.dumps({"missing": str(error)}), flush=True)
         continue
     data = {"inputs": question["inputs"], "context": question["context"]}
     start = time.perf_counter()
     for _ in range(question["calls"]):
-        inject(code, data)
+        ready[peer](code, data)
     print(json.dumps({"seconds": (time.perf_counter() - start) / question["calls"]}), flush=True)

@@ -1,4 +1,4 @@
-"""The kept corpora of the fuzz targets: one JSON string a line, so that they can be read, compared and tested without a fuzzer.
+"""The kept corpora of the fuzz targets: one JSON string a line, to be read, compared and tested without a fuzzer.
 
 kept.py expand TARGET FOLDER     writes the inputs as files into FOLDER, for the fuzzer to start from
 kept.py collect TARGET FOLDER    keeps the files of FOLDER (minimized: cargo fuzz cmin) instead

@@ -556,3 +556,17 @@ fn a_skill_is_found_and_described_by_what_its_code_says() {
     );
     assert!(symbols.contains(r#""reads":{"inputs":[{"name":"prices","required":true}]"#), "{symbols}");
 }
+
+#[test]
+fn a_verdict_is_kept() {
+    let library = open_at(":memory:", &[]);
+    let hits = || {
+        let stats = library.stats().expect("statistics");
+        let prepared = stats.get("caches").and_then(|caches| caches.get("prepared"));
+        prepared.and_then(|cache| cache.get("hits")).and_then(|hits| hits.as_i64()).expect("a number")
+    };
+    library.validate("import os\n").expect("a verdict");
+    let before = hits();
+    library.validate("import os\n").expect("a verdict");
+    assert!(hits() > before, "it was judged anew");
+}

@@ -97,4 +97,13 @@ mod tests {
         assert_eq!(keys.len(), variants.len());
         assert_eq!(of_run(&base), of_run(&base.clone()));
     }
+
+    #[test]
+    fn a_verdict_is_only_good_for_its_rules() {
+        let (code, other) = (of_code("a"), of_code("b"));
+        assert_eq!(of_verdict(&code, "1;os;"), of_verdict(&code, "1;os;"));
+        for (code, rules) in [(&code, "2;os;"), (&code, "1;;os"), (&other, "1;os;")] {
+            assert_ne!(of_verdict(code, rules), of_verdict(&of_code("a"), "1;os;"));
+        }
+    }
 }

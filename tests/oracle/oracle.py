@@ -18,6 +18,8 @@ import tokenize
 import warnings
 
 warnings.simplefilter("ignore")
+# Pythons older than 3.10.7 know no bound.
+bound_digits = getattr(sys, "set_int_max_str_digits", lambda digits: None)
 NAMES = ("inputs", "context", "parameters")
 TOO_MUCH = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 
@@ -62,8 +64,8 @@ def filled(source, filled, data):
     try:
         after = ast.parse(filled).body
     except TOO_MUCH as error:
-        return "the filled source does not parse: %s" % error
-    left, seen, shift = list(zip(before, dumps)), set(), 0
+        return f"the filled source does not parse: {error}"
+    left, seen, shift, may_shift = list(zip(before, dumps)), set(), 0, False
 
     def has_data(name, value):
         seen.add(name)
@@ -78,22 +80,24 @@ def filled(source, filled, data):
                 seen.add(name)
         elif left and fresh and bound(left[0][0]) == name and without_value(statement) == without_value(left[0][0]):
             if name not in data or not has_data(name, statement.value):
-                return "`%s` does not hold its data" % name
+                return f"`{name}` does not hold its data"
         elif fresh and isinstance(statement, ast.Assign):
+            # A binding on a line of its own moves what follows.
+            may_shift = True
             if not has_data(name, statement.value):
-                return "the binding of `%s` does not hold its data" % name
+                return f"the binding of `{name}` does not hold its data"
             continue
         else:
-            return "line %d: a statement that was not there" % statement.lineno
+            return f"line {statement.lineno}: a statement that was not there"
         moved = statement.lineno - left[0][0].lineno
-        if moved not in (shift, 1):
-            return "line %d has moved by %d" % (left[0][0].lineno, moved)
-        shift = moved
+        if moved != shift and not (may_shift and moved == 1):
+            return f"line {left[0][0].lineno} has moved by {moved}"
+        shift, may_shift = moved, False
         left.pop(0)
     if left:
-        return "line %d is gone" % left[0][0].lineno
+        return f"line {left[0][0].lineno} is gone"
     missing = [name for name in data if name not in seen]
-    return "`%s` is not bound" % missing[0] if missing else None
+    return f"`{missing[0]}` is not bound" if missing else None
 
 
 def same_or_none(value, data):
@@ -105,9 +109,9 @@ def same_or_none(value, data):
 
 def literals(pairs):
     for text, literal in pairs:
-        sys.set_int_max_str_digits(0)
+        bound_digits(0)
         value = json.loads(text)
-        sys.set_int_max_str_digits(4300)
+        bound_digits(4300)
         if not same(ast.literal_eval(literal), value):
             return text[:200]
     return None
@@ -123,7 +127,7 @@ def run(script):
         return {"type": type(error).__name__, "line": lines[-1] if lines else None, "stdout": out.getvalue()}
     if "result" not in names:
         return {"type": "no_result", "line": None, "stdout": out.getvalue()}
-    sys.set_int_max_str_digits(0)
+    bound_digits(0)
     return {"value": json.dumps(names["result"]), "stdout": out.getvalue()}
 
 
@@ -143,7 +147,7 @@ def compiled(path):
     try:
         compile(raw, path, "exec", dont_inherit=True)
     except TOO_MUCH as error:
-        return {"encoding": encoding, "refused": "%s: %s" % (type(error).__name__, error)}
+        return {"encoding": encoding, "refused": f"{type(error).__name__}: {error}"}
     return {"encoding": encoding, "refused": None}
 
 
@@ -154,10 +158,10 @@ def answer(question):
 
 
 for line in sys.stdin:
-    sys.set_int_max_str_digits(0)
+    bound_digits(0)
     request = json.loads(line)
-    sys.set_int_max_str_digits(4300)
+    bound_digits(4300)
     reply = answer(request)
-    sys.set_int_max_str_digits(0)
+    bound_digits(0)
     sys.__stdout__.write(json.dumps(reply) + "\n")
     sys.__stdout__.flush()
