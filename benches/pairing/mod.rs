@@ -76,7 +76,7 @@ fn human(time: Duration) -> String {
 /// A ratio with three digits that mean something.
 fn digits(ratio: f64) -> String {
     match ratio {
-        ratio if ratio < 0.01 => format!("1/{:.0}", 1.0 / ratio),
+        ratio if ratio < 0.1 => format!("1/{:.0}", 1.0 / ratio),
         ratio => format!("{ratio:.2}"),
     }
 }
