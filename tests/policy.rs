@@ -13,6 +13,11 @@ use skillcache::python::{Policy, Severity, analyse};
 type Row = (&'static str, &'static [&'static str]);
 
 const EVASIONS: &[Row] = &[
+    ("import json\njson.codecs.open('/etc/passwd')", &["2 module-attribute"]),
+    ("from json import codecs\ncodecs.open('/etc/passwd')", &["2 module-attribute"]),
+    ("import xml.etree.ElementTree as ET\nET.parse('/etc/passwd')", &["2 file-access"]),
+    ("import unittest.mock\nunittest.mock.patch('os.system')", &["1 import-forbidden"]),
+    ("globals()[''.join(reversed('__snitliub__'))]", &["1 obfuscated-name", "1 namespace-access?"]),
     ("import statistics\ngetattr(statistics.random, '_' 'os').system('id')", &["2 module-attribute"]),
     ("getattr(print, '\\x5f_self__')", &["1 dunder-attribute", "1 dunder-text"]),
     ("import operator\noperator.attrgetter('__class__' '.__globals__')", &["2 dunder-attribute"]),
@@ -139,6 +144,7 @@ const EVASIONS: &[Row] = &[
 ];
 
 const HARMLESS: &[Row] = &[
+    ("import xml.etree.ElementTree as ET\nresult = ET.fromstring('<a/>').tag", &[]),
     ("result = sum(inputs['x'])", &[]),
     ("import math, re, json, itertools\nfrom collections import Counter\nresult = 1", &[]),
     ("from datetime import datetime\nresult = datetime(2020, 1, 1).isoformat()", &[]),

@@ -248,10 +248,12 @@ pub(super) fn row_of(path: &[&str]) -> Option<&'static Row> {
 
 /// The part of a full name that starts at a module another module has imported for itself, and its row.
 fn inner_module<'n>(path: &[&'n str]) -> Option<(Vec<&'n str>, &'static Row)> {
+    // `json.codecs.open`: whatever has a row in its own module has it in every other.
+    let is_member = |at: usize| row_of(&path[at..]).is_some_and(|row| row.kind == Kind::Member);
     let at = (1..path.len()).rev().find(|at| {
         let name = path[*at].trim_start_matches('_');
         // `asyncio.subprocess` has a row of its own.
-        is_inner(name) && rules::find(Kind::Member, &path[..=*at].join(".")).is_none()
+        (is_inner(name) && rules::find(Kind::Member, &path[..=*at].join(".")).is_none()) || is_member(*at)
     })?;
     let mut inner = path[at..].to_vec();
     inner[0] = inner[0].trim_start_matches('_');

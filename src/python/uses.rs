@@ -464,8 +464,17 @@ impl<'a> Visitor<'a> for Uses<'a> {
                 }
                 self.visit_arguments(&call.arguments);
             }
-            Expr::BinOp(_) | Expr::Subscript(_) => {
+            Expr::BinOp(_) => {
                 self.fold(expression);
+                walk_expr(self, expression);
+            }
+            Expr::Subscript(member) => {
+                self.fold(expression);
+                let is_namespace = ["globals", "locals", "vars"].iter().any(|name| is_call_of(&member.value, name));
+                if is_namespace && is_decoded(&member.slice) {
+                    let message = "looks up a variable whose name is put together so that it cannot be read".to_owned();
+                    self.note(expression.start(), "obfuscated-name", Severity::Error, message);
+                }
                 walk_expr(self, expression);
             }
             Expr::StringLiteral(literal) => self.written(literal.value.to_str(), expression.start(), false),
