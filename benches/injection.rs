@@ -4,13 +4,14 @@
 //!
 //! `cargo bench --bench injection -- WORD` runs the rows whose name has the word.
 
+#[path = "../tests/oracle/child.rs"]
+mod child;
 mod pairing;
 
 use std::hint::black_box;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use child::PythonChild;
 use pairing::{Row, heading};
 use skillcache::json::Value;
 use skillcache::python::{Policy, Template, analyse};
@@ -60,25 +61,12 @@ fn inputs() -> Value {
 }
 
 /// The Python that has the peers.
-struct Peers {
-    child: Child,
-    questions: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
+struct Peers(PythonChild);
 
 impl Peers {
     fn start() -> Option<Self> {
         let python = std::env::var_os("SKC_PEERS_PYTHON")?;
-        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers.py");
-        let mut child = Command::new(python)
-            .args(["-I", program])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("SKC_PEERS_PYTHON names a Python");
-        let questions = child.stdin.take().expect("it was asked for");
-        let answers = BufReader::new(child.stdout.take().expect("it was asked for"));
-        Some(Peers { child, questions, answers })
+        Some(Peers(PythonChild::start(python, concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers.py"))))
     }
 
     /// What one call takes.
@@ -90,19 +78,9 @@ impl Peers {
             ("context", Value::object([("unit", Value::from("C"))])),
             ("calls", Value::from(calls)),
         ]);
-        writeln!(self.questions, "{}", question.to_text()).expect("it listens");
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).expect("it answers");
-        let answer = Value::parse(answer.trim()).expect("JSON");
+        let answer = self.0.ask(&question).expect("it answers");
         let seconds = answer.get("seconds").and_then(Value::as_f64);
         Duration::from_secs_f64(seconds.unwrap_or_else(|| panic!("{peer}: {}", answer.to_text())))
-    }
-}
-
-impl Drop for Peers {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -80,9 +80,9 @@ impl Library {
     ///
     /// # Errors
     ///
-    /// [`Code::Syntax`] with line and column; [`Code::Security`] with every finding of the policy; [`Code::Unsupported`] for another language or without an interpreter;
-    /// [`Code::Validation`] for a bad schema, a missing package or required skill; [`Code::Conflict`] when
-    /// `expected_version` is not the newest.
+    /// [`Code::Syntax`] with line and column; [`Code::Security`] with every finding of the policy;
+    /// [`Code::Unsupported`] for another language or without an interpreter; [`Code::Validation`] for a bad schema, a
+    /// missing package or required skill; [`Code::Conflict`] when `expected_version` is not the newest.
     pub fn put(&self, draft: &Skill) -> Result<u32> {
         self.check_open()?;
         self.execution.put(draft)

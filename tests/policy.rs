@@ -114,6 +114,7 @@ const EVASIONS: &[Row] = &[
     ("f'{().__class__.__base__.__subclasses__()}'", &["1 dunder-attribute", "1 dunder-attribute"]),
     ("match print:\n    case object(__self__=b):\n        b.eval('1')", &["2 dunder-attribute"]),
     ("__builtins__['eval']('1')", &["1 builtins-access"]),
+    ("getattr(__builtins__, 'eval')('1')", &["1 builtins-access", "1 builtins-access"]),
     ("globals()['__builtins__']", &["1 namespace-access?", "1 dunder-text"]),
     ("vars(__builtins__)", &["1 builtins-access", "1 namespace-access?", "1 builtins-access"]),
     ("import warnings\nwarnings.catch_warnings()._module.__builtins__", &["1 import-risky?", "2 builtins-access"]),
@@ -330,6 +331,11 @@ fn no_source_makes_it_slow_or_long() {
         ("formats", "x.format()\n".repeat(100_000)),
         ("one line", format!("x = [{}]", "eval, ".repeat(100_000))),
         ("chains", format!("x{}\n", ".os".repeat(2500)).repeat(100)),
+        ("import chains", format!("import a\n{}", format!("a{}\n", ".b".repeat(2400)).repeat(200))),
+        (
+            "long imports",
+            format!("import a{}\n", ".b".repeat(2400)).repeat(100) + &format!("a{}\n", ".b".repeat(2400)).repeat(100),
+        ),
     ] {
         let analysis = analyse(&source, Some(&Policy::default())).unwrap_or_else(|fault| panic!("{name}: {fault:?}"));
         assert!(analysis.findings.len() <= 200, "{name}");

@@ -170,8 +170,8 @@ pub unsafe extern "C" fn skc_library_close(library: *mut skc_library) -> skc_sta
 
 /// Stores a draft; it is on the disk when this returns. `out_version` may be NULL; it gets the version the content has:
 /// the next one if the content is new, the newest if it is equal. SKC_E_SYNTAX with line and column; SKC_E_SECURITY with
-/// line, column, rule and findings (what the policy refuses, see docs/POLICY.md); SKC_E_UNSUPPORTED
-/// for another language; SKC_E_VALIDATION for a bad schema, a missing package or required skill; SKC_E_CONFLICT.
+/// line, column, rule and findings (what the policy refuses, see docs/POLICY.md); SKC_E_UNSUPPORTED for another
+/// language; SKC_E_VALIDATION for a bad schema, a missing package or required skill; SKC_E_CONFLICT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_library_put(
     library: *mut skc_library,

@@ -5,7 +5,7 @@ use foldhash::{HashMap, HashMapExt, HashSet};
 use ruff_python_ast::Stmt;
 
 use super::policy::{Note, Policy, Severity};
-use super::rules::{self, Kind, Row};
+use super::rules::{self, Kind, LONGEST_NAME, Row};
 use super::scope::{Reach, ScopeId, Scopes};
 use super::uses::{Import, Use, Uses, is_inner};
 
@@ -23,6 +23,9 @@ pub(super) fn notes(source: &str, body: &[Stmt], policy: &Policy) -> Vec<Note> {
     judgement.judge_formats();
     judgement.noted.notes
 }
+
+/// Imports of more parts are not looked for among the beginnings of what is used: a chain may have thousands.
+const LONGEST_IMPORT: usize = 16;
 
 /// What is done with each imported name: the full names of what is used.
 type Done<'a> = HashMap<&'a str, HashSet<Vec<&'a str>>>;
@@ -75,7 +78,7 @@ impl<'a> Judgement<'a> {
     fn judge_computed(&mut self) {
         for used in std::mem::take(&mut self.noted.computed) {
             let path = self.lookups.path_of(&self.noted.scopes, &used);
-            let has_row = |path: &Vec<&str>| self.policy.says(path) != Some(true) && row_of(path).is_some();
+            let has_row = |path: &Vec<&str>| !self.allows(path) && row_of(path).is_some();
             let (severity, of) = if path.is_some_and(|path| has_row(&path)) {
                 (Severity::Error, " of a module")
             } else {
@@ -122,7 +125,8 @@ impl<'a> Judgement<'a> {
 
     fn judge_use(&mut self, used: &Use, path: &[&str]) {
         // What the import itself is already is said there.
-        let import = (1..=path.len()).rev().map(|parts| &path[..parts]).find(|parts| self.imported.contains(*parts));
+        let longest = path.len().min(LONGEST_IMPORT);
+        let import = (1..=longest).rev().map(|parts| &path[..parts]).find(|parts| self.imported.contains(*parts));
         let said = import.and_then(row_of);
         let shown = path.join(".");
         if let Some((inner, row)) = inner_module(path) {
@@ -236,6 +240,7 @@ fn row_of_import<'u, 'a: 'u>(
 /// The row for the longest part of a full name that has one.
 pub(super) fn row_of(path: &[&str]) -> Option<&'static Row> {
     let find = |name: &str| rules::find(Kind::Member, name).or_else(|| rules::find(Kind::Module, name));
+    let path = &path[..path.len().min(LONGEST_NAME)];
     let whole = path.join(".");
     let mut end = whole.len();
     path.iter().rev().find_map(|part| {
@@ -253,7 +258,8 @@ fn inner_module<'n>(path: &[&'n str]) -> Option<(Vec<&'n str>, &'static Row)> {
     let at = (1..path.len()).rev().find(|at| {
         let name = path[*at].trim_start_matches('_');
         // `asyncio.subprocess` has a row of its own.
-        (is_inner(name) && rules::find(Kind::Member, &path[..=*at].join(".")).is_none()) || is_member(*at)
+        let has_own_row = || *at < LONGEST_NAME && rules::find(Kind::Member, &path[..=*at].join(".")).is_some();
+        (is_inner(name) && !has_own_row()) || is_member(*at)
     })?;
     let mut inner = path[at..].to_vec();
     inner[0] = inner[0].trim_start_matches('_');

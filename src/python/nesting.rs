@@ -36,7 +36,7 @@ pub(super) fn depth(source: &str) -> Result<usize, Excess> {
 
 fn bound(source: &str) -> Result<usize, &'static str> {
     let mut lexer = lexer::lex(source, Mode::Module);
-    let mut scan = Scan { levels: vec![Level::default()], outer: 0, deepest: 0, was_operand: false };
+    let mut scan = Scan { innermost: Level::default(), around: Vec::new(), outer: 0, deepest: 0, was_operand: false };
     let mut indents = 0usize;
     loop {
         match lexer.next_token() {
@@ -48,7 +48,7 @@ fn bound(source: &str) -> Result<usize, &'static str> {
         if indents > MAX_INDENTS {
             return Err("too many levels of indentation");
         }
-        if scan.levels.len() > MAX_BRACKETS + 1 {
+        if scan.around.len() > MAX_BRACKETS {
             return Err("too many nested brackets");
         }
         if scan.depth() > MAX_DEPTH {
@@ -150,7 +150,9 @@ impl Level {
 }
 
 struct Scan {
-    levels: Vec<Level>,
+    innermost: Level,
+    /// The levels around it, the statement first.
+    around: Vec<Level>,
     /// The depth of all levels but the innermost.
     outer: usize,
     /// The deepest part that is over.
@@ -161,11 +163,7 @@ struct Scan {
 
 impl Scan {
     fn depth(&self) -> usize {
-        self.outer + self.innermost().depth()
-    }
-
-    fn innermost(&self) -> &Level {
-        self.levels.last().unwrap_or(&EMPTY)
+        self.outer + self.innermost.depth()
     }
 
     fn step(&mut self, kind: TokenKind) {
@@ -177,16 +175,16 @@ impl Scan {
             T::Lpar | T::Lsqb | T::Lbrace => self.open(OpenedBy::Display),
             T::Rpar | T::Rsqb | T::Rbrace | T::FStringEnd | T::TStringEnd => self.close(),
             T::Newline | T::Semi => self.separate(),
-            T::Comma if self.innermost().open_lambdas == 0 => self.separate(),
+            T::Comma if self.innermost.open_lambdas == 0 => self.separate(),
             T::Or | T::And => self.binary(Precedence::Clause, false),
             T::Less | T::Greater | T::EqEqual | T::NotEqual | T::LessEqual | T::GreaterEqual | T::Is => {
                 self.binary(Precedence::Not, false)
             }
             T::Lambda => {
                 self.prefix(Precedence::Clause);
-                self.change(|level| level.open_lambdas += 1);
+                self.innermost.open_lambdas += 1;
             }
-            T::Colon => self.change(|level| level.open_lambdas = level.open_lambdas.saturating_sub(1)),
+            T::Colon => self.innermost.open_lambdas = self.innermost.open_lambdas.saturating_sub(1),
             T::ColonEqual | T::If | T::Else | T::Yield | T::From | T::For | T::In | T::Async => {
                 self.binary(Precedence::Clause, true)
             }
@@ -206,65 +204,42 @@ impl Scan {
         }
     }
 
-    fn change(&mut self, change: impl FnOnce(&mut Level)) {
-        if let Some(level) = self.levels.last_mut() {
-            change(level);
+    fn binary(&mut self, by: Precedence, is_deep: bool) {
+        self.innermost.end_tighter_than(by);
+        if is_deep {
+            self.innermost.deepen(by);
         }
     }
 
-    fn binary(&mut self, by: Precedence, is_deep: bool) {
-        self.change(|level| {
-            level.end_tighter_than(by);
-            if is_deep {
-                level.deepen(by);
-            }
-        });
-    }
-
     fn prefix(&mut self, by: Precedence) {
-        self.change(|level| level.deepen(by));
+        self.innermost.deepen(by);
     }
 
     fn open(&mut self, opened_by: OpenedBy) {
-        self.outer += self.innermost().depth();
-        self.levels.push(Level { opened_by, ..Level::default() });
+        self.outer += self.innermost.depth();
+        self.around.push(std::mem::replace(&mut self.innermost, Level { opened_by, ..Level::default() }));
     }
 
     /// What is in a bracket hangs below whatever stands beside it.
     fn close(&mut self) {
-        if self.levels.len() < 2 {
-            return;
-        }
         self.separate();
-        let Some(closed) = self.levels.pop() else { return };
-        self.outer -= self.innermost().depth();
-        self.change(|level| {
-            level.inner = level.inner.max(closed.deepest);
-            if closed.opened_by == OpenedBy::Postfix {
-                level.deepen(Precedence::Postfix);
-            }
-        });
+        // A bracket that nothing opened is the parser's to refuse.
+        let Some(around) = self.around.pop() else { return };
+        let closed = std::mem::replace(&mut self.innermost, around);
+        self.outer -= self.innermost.depth();
+        self.innermost.inner = self.innermost.inner.max(closed.deepest);
+        if closed.opened_by == OpenedBy::Postfix {
+            self.prefix(Precedence::Postfix);
+        }
     }
 
     /// What follows is not below what was.
     fn separate(&mut self) {
         self.deepest = self.deepest.max(self.depth());
-        self.change(|level| {
-            let deepest = level.deepest.max(level.depth());
-            *level = Level { deepest, opened_by: level.opened_by, ..Level::default() };
-        });
+        let deepest = self.innermost.deepest.max(self.innermost.depth());
+        self.innermost = Level { deepest, opened_by: self.innermost.opened_by, ..Level::default() };
     }
 }
-
-static EMPTY: Level = Level {
-    runs: [0; PRECEDENCES],
-    longest: [0; PRECEDENCES],
-    total: 0,
-    inner: 0,
-    deepest: 0,
-    opened_by: OpenedBy::Display,
-    open_lambdas: 0,
-};
 
 fn ends_operand(kind: TokenKind) -> bool {
     use TokenKind as T;

@@ -300,6 +300,9 @@ static LOOKUP: LazyLock<[HashMap<&'static str, &'static Row>; Kind::PathMethod a
     lookup
 });
 
+/// No name in the table has more parts.
+pub(super) const LONGEST_NAME: usize = 4;
+
 /// The row of a name.
 pub(super) fn find(kind: Kind, name: &str) -> Option<&'static Row> {
     LOOKUP[kind as usize].get(name).copied()
@@ -361,6 +364,8 @@ mod tests {
         for row in TABLE {
             assert_eq!(named(row.rule).id, row.rule);
         }
+        let parts = TABLE.iter().flat_map(|row| row.names.split_whitespace()).map(|name| name.split('.').count());
+        assert!(parts.max() <= Some(LONGEST_NAME));
         let names: usize = TABLE.iter().map(|row| row.names.split_whitespace().count()).sum();
         assert_eq!(names, LOOKUP.iter().map(HashMap::len).sum::<usize>(), "a name stands twice");
     }

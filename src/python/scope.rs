@@ -21,9 +21,10 @@ pub(super) enum ScopeKind {
 }
 
 /// What binds a name.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) enum Source<'a> {
     /// A definition, an assignment, a target, a parameter.
+    #[default]
     Own,
     /// An import, or another name for one: the full name.
     Import(Vec<&'a str>),
@@ -39,13 +40,16 @@ struct Scope<'a> {
     globals: HashSet<&'a str>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Binding<'a> {
     source: Source<'a>,
     /// Where it certainly holds: from the end of what binds it to the end of the block that does.
     certain: Vec<Range<u32>>,
     is_deleted: bool,
 }
+
+/// In more blocks than this one name is not followed; a use there is an alarm.
+const MOST_BLOCKS: usize = 64;
 
 /// A block that ends here ends with its scope.
 pub(super) const TO_THE_END: u32 = u32::MAX;
@@ -103,16 +107,13 @@ impl<'a> Scopes<'a> {
 
     /// A name is bound, and the binding holds where `certain` says.
     pub fn bind(&mut self, name: &'a str, certain: Range<u32>, source: Source<'a>) {
-        let is_global = self.all[self.current].globals.contains(name);
-        let scope = if is_global { 0 } else { self.current };
-        /// In more blocks than this one name is not followed; a use there is an alarm.
-        const MOST_BLOCKS: usize = 64;
         let is_redundant = |known: &Range<u32>| known.start <= certain.start && certain.end <= known.end;
-        let blank = || Binding { source: Source::Own, certain: Vec::new(), is_deleted: false };
-        let binding = self.all[scope].bindings.entry(name).or_insert_with(blank);
+        if !matches!(source, Source::Own) {
+            self.imported.insert(name);
+        }
+        let (binding, is_global) = self.binding(name);
         if !matches!(source, Source::Own) {
             binding.source = source;
-            self.imported.insert(name);
         }
         if !is_global && binding.certain.len() < MOST_BLOCKS && !binding.certain.iter().any(is_redundant) {
             binding.certain.push(certain);
@@ -120,10 +121,14 @@ impl<'a> Scopes<'a> {
     }
 
     pub fn delete(&mut self, name: &'a str) {
+        self.binding(name).0.is_deleted = true;
+    }
+
+    /// What the current scope binds `name` to, and whether that is the module's.
+    fn binding(&mut self, name: &'a str) -> (&mut Binding<'a>, bool) {
         let is_global = self.all[self.current].globals.contains(name);
         let scope = if is_global { 0 } else { self.current };
-        let binding = Binding { source: Source::Own, certain: Vec::new(), is_deleted: false };
-        self.all[scope].bindings.entry(name).or_insert(binding).is_deleted = true;
+        (self.all[scope].bindings.entry(name).or_default(), is_global)
     }
 
     pub fn declare_global(&mut self, name: &'a str) {

@@ -7,7 +7,7 @@ use ruff_python_ast::{AnyParameterRef, Expr, ExprContext, Stmt, StmtFunctionDef}
 use ruff_source_file::LineIndex;
 use ruff_text_size::{Ranged, TextRange};
 
-use super::template::Names;
+use super::template::{Names, slot_candidate};
 use super::text::line_at;
 use crate::json::Value;
 
@@ -228,19 +228,8 @@ impl<'a> Visitor<'a> for Scan<'_> {
             _ => {}
         }
         walk_stmt(self, statement);
-        let (target, value) = match statement {
-            Stmt::Assign(assignment) => match &*assignment.targets {
-                [target] => (target, &assignment.value),
-                _ => return,
-            },
-            Stmt::AnnAssign(assignment) => match &assignment.value {
-                Some(value) => (&*assignment.target, value),
-                None => return,
-            },
-            _ => return,
-        };
-        if let Some(of) = name_of(target) {
-            self.defaults(of, value);
+        if let Some((of, dict)) = slot_candidate(statement) {
+            self.defaults(of, dict);
         }
     }
 

@@ -405,7 +405,7 @@ impl Scan {
 }
 
 /// `NAME = {...}` and `NAME: T = {...}` with one of the three names.
-fn slot_candidate(statement: &Stmt) -> Option<(usize, &Expr)> {
+pub(super) fn slot_candidate(statement: &Stmt) -> Option<(usize, &Expr)> {
     let (target, value) = match statement {
         Stmt::Assign(assignment) => match &*assignment.targets {
             [target] => (target, &*assignment.value),

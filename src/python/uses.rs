@@ -4,8 +4,8 @@ use foldhash::{HashSet, HashSetExt};
 
 use ruff_python_ast::visitor::{self, Visitor, walk_expr, walk_stmt};
 use ruff_python_ast::{
-    Comprehension, ExceptHandler, Expr, ExprAttribute, ExprCall, ExprContext, ExprStringLiteral, Keyword, Parameters,
-    Pattern, PatternKeyword, Stmt, StmtImport, StmtImportFrom,
+    Comprehension, ExceptHandler, Expr, ExprAttribute, ExprCall, ExprContext, ExprStringLiteral, ExprSubscript,
+    Keyword, Parameters, Pattern, PatternKeyword, Stmt, StmtImport, StmtImportFrom,
 };
 use ruff_text_size::{Ranged, TextSize};
 
@@ -89,9 +89,7 @@ impl<'a> Uses<'a> {
     pub fn note_row(&mut self, at: TextSize, row: &Row, shown: &str) {
         self.note(at, row.rule, row.severity, format!("`{shown}`: {}", row.reason));
     }
-}
 
-impl<'a> Uses<'a> {
     fn bind(&mut self, name: &'a str, source: Source<'a>) {
         self.scopes.bind(name, self.statement_end..self.block_end, source);
     }
@@ -191,7 +189,7 @@ impl<'a> Uses<'a> {
             _ => return,
         };
         match name {
-            "getattr" | "setattr" | "delattr" | "hasattr" if !is_method => self.lookup(call),
+            lookup if !is_method && is_lookup(lookup) => self.lookup(call),
             "vars" if !is_method => {
                 if let Some((root, mut attributes)) = call.arguments.args.first().and_then(chain_of) {
                     attributes.push("__dict__");
@@ -262,6 +260,15 @@ impl<'a> Uses<'a> {
         }
         let (root, attributes) = call.arguments.args.first().and_then(chain_of).unwrap_or_default();
         self.computed.push(Use { root, attributes, scope: self.scopes.current(), at: call.start() });
+    }
+
+    /// `globals()["name"]`
+    fn variable(&mut self, member: &'a ExprSubscript) {
+        let is_namespace = ["globals", "locals", "vars"].iter().any(|name| is_call_of(&member.value, name));
+        if is_namespace && is_decoded(&member.slice) {
+            let message = "looks up a variable whose name is put together so that it cannot be read".to_owned();
+            self.note(member.start(), "obfuscated-name", Severity::Error, message);
+        }
     }
 
     fn format(&mut self, call: &'a ExprCall) {
@@ -458,7 +465,6 @@ impl<'a> Visitor<'a> for Uses<'a> {
             Expr::Call(call) => {
                 self.call(call);
                 self.fold(expression);
-                let is_lookup = |name: &str| matches!(name, "getattr" | "setattr" | "delattr" | "hasattr");
                 if !call.func.as_name_expr().is_some_and(|name| is_lookup(&name.id)) {
                     self.visit_expr(&call.func);
                 }
@@ -470,11 +476,7 @@ impl<'a> Visitor<'a> for Uses<'a> {
             }
             Expr::Subscript(member) => {
                 self.fold(expression);
-                let is_namespace = ["globals", "locals", "vars"].iter().any(|name| is_call_of(&member.value, name));
-                if is_namespace && is_decoded(&member.slice) {
-                    let message = "looks up a variable whose name is put together so that it cannot be read".to_owned();
-                    self.note(expression.start(), "obfuscated-name", Severity::Error, message);
-                }
+                self.variable(member);
                 walk_expr(self, expression);
             }
             Expr::StringLiteral(literal) => self.written(literal.value.to_str(), expression.start(), false),
@@ -552,6 +554,11 @@ fn chain_of(expression: &Expr) -> Option<(&str, Vec<&str>)> {
 fn is_call_of(expression: &Expr, name: &str) -> bool {
     let Expr::Call(call) = expression else { return false };
     call.func.as_name_expr().is_some_and(|callee| callee.id.as_str() == name)
+}
+
+/// The built-ins that take an attribute's name as text.
+fn is_lookup(name: &str) -> bool {
+    matches!(name, "getattr" | "setattr" | "delattr" | "hasattr")
 }
 
 /// What a class overrides and hands on to its base.

@@ -1,8 +1,8 @@
 //! Witnesses of injection: CPython, in a child that answers questions about sources (`oracle.py`), and the older parser.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+mod child;
 
+use child::PythonChild;
 use skillcache::json::Value;
 use skillcache::python::{Names, Template, literal};
 
@@ -11,9 +11,7 @@ const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/oracle.
 /// A running oracle. One that dies (a source can overflow CPython's own stack) is started anew.
 pub struct Oracle {
     program: String,
-    child: Child,
-    questions: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    child: PythonChild,
 }
 
 impl Oracle {
@@ -22,41 +20,23 @@ impl Oracle {
     }
 
     pub fn start(program: &str) -> Self {
-        let mut child = Command::new("python3")
-            .args(["-I", "-X", "utf8", program])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3 is there: the library itself needs it");
-        let questions = child.stdin.take().expect("it was asked for");
-        let answers = BufReader::new(child.stdout.take().expect("it was asked for"));
-        Oracle { program: program.to_owned(), child, questions, answers }
+        Oracle { program: program.to_owned(), child: PythonChild::start("python3", program) }
     }
 
     /// Its answer; nothing if the question was its death.
     pub fn ask<const N: usize>(&mut self, what: &str, members: [(&str, Value); N]) -> Option<Value> {
-        let question = Value::object([("ask", Value::from(what))].into_iter().chain(members)).to_text();
-        let mut answer = String::new();
-        let is_sent = writeln!(self.questions, "{question}").and_then(|()| self.questions.flush());
-        let is_read = is_sent.and_then(|()| self.answers.read_line(&mut answer));
-        if is_read.unwrap_or(0) == 0 {
+        let question = Value::object([("ask", Value::from(what))].into_iter().chain(members));
+        let answer = self.child.ask(&question);
+        if answer.is_none() {
             *self = Oracle::start(&self.program);
-            return None;
         }
-        Some(Value::parse(answer.trim_end()).unwrap_or_else(|error| panic!("{error:?}: {answer}")))
+        answer
     }
 
     /// What differs between a source and the same with data in its slots, beyond the slots.
     pub fn difference(&mut self, source: &str, filled: &str, data: &Value) -> Option<String> {
         let question = [("source", Value::from(source)), ("filled", Value::from(filled)), ("data", data.clone())];
         self.ask("filled", question)?.as_str().map(str::to_owned)
-    }
-}
-
-impl Drop for Oracle {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
