@@ -63,7 +63,7 @@ def progress_on_terminal(command: list[str]) -> str:
 def check_stories(told: dict[str, Story], what: str) -> None:
     expected, _ = told["C"]
     assert expected.count(" success ") == SKILLS, f"{what}: a row is missing:\n{expected}"
-    assert expected.endswith("best_effort, process-only\n"), f"{what}: it stops early:\n{expected}"
+    assert expected.endswith("strict, strict\n"), f"{what}: it stops early:\n{expected}"
     for language, (story, progress) in told.items():
         assert story == expected, f"{what}: {language} and C tell different stories:\n{story}\n{expected}"
         lines = progress.splitlines()

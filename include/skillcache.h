@@ -210,7 +210,7 @@ typedef struct {
      */
     skc_str error_json;
     /**
-     * What confined the run: "process-only".
+     * What confined the run: "strict", "partial", "process-only"; "none" if nothing ran.
      */
     skc_str level;
     /**
@@ -611,7 +611,8 @@ skc_str skc_result_stderr(const skc_result *result);
 skc_str skc_result_error(const skc_result *result);
 
 /**
- * What confined the run: "process-only" (limits, a clean environment and a clean end; no kernel sandbox).
+ * What confined the run: "strict" (every guarantee of docs/SECURITY.md), "partial" (some; skc_result_json says which),
+ * "process-only" (limits, a clean environment and a clean end; no kernel sandbox), "none" (nothing ran).
  */
 skc_str skc_result_level(const skc_result *result);
 

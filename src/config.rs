@@ -33,6 +33,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// Any text.
     Text,
+    /// Any of these words, separated by commas or white space.
+    Words(&'static [&'static str]),
     /// Dotted names of modules, separated by commas or white space.
     Modules {
         /// Whether `*` stands for all.
@@ -137,9 +139,11 @@ options! {
         "How long a call waits for a connection, and for another process's write, before it fails.";
     pool_recycle_s: u64, "pool.recycle_s", Kind::Integer { min: 1, max: 315_360_000, unit: "s" }, "3600", ["pool_recycle"],
         "The age at which an idle connection is replaced. Does not apply to `:memory:`.";
-    sandbox_mode: String, "sandbox.mode", Kind::Choice(&["best_effort", "strict"]), "best_effort", [],
-        "`strict` refuses to open unless every guarantee can be had on this machine, and names what is missing. \
-         `best_effort` runs with what there is; every result says at which level it ran.";
+    sandbox_mode: String, "sandbox.mode", Kind::Choice(&["strict", "best_effort"]), "strict", [],
+        "`strict` refuses to run anything unless every guarantee of docs/SECURITY.md holds on this machine, which is found out by trying, \
+         and names what is missing. `best_effort` runs with what there is; every result says at which level it ran.";
+    sandbox_without: String, "sandbox.without", Kind::Words(&["namespaces", "landlock", "seccomp"]), "", [],
+        "Layers that are not to be used, for finding out what is in a skill's way, and for hosts where one does harm. `strict` may refuse then.";
     sandbox_start: String, "sandbox.start", Kind::Choice(&["cold"]), "cold", [],
         "How a run gets its interpreter. `cold` starts a fresh one for every run.";
     sandbox_timeout_ms: u64, "sandbox.timeout_ms", Kind::Integer { min: 1, max: 86_400_000, unit: "ms" }, "30000", ["execution_timeout" * 1000],
@@ -252,6 +256,7 @@ impl Setting for String {
     fn read(row: &OptionRow, text: &str, _factor: u64) -> Result<Self> {
         match row.kind {
             Kind::Choice(words) if !words.contains(&text) => Err(refuse(row, text)),
+            Kind::Words(words) if module_names(text).any(|word| !words.contains(&word)) => Err(refuse(row, text)),
             Kind::Modules { star } if !are_modules(text, star) => Err(refuse(row, text)),
             _ if text.contains('\0') => Err(refuse(row, &text.replace('\0', "\\0"))),
             _ => Ok(text.to_owned()),
@@ -279,6 +284,7 @@ impl Kind {
             Kind::Ratio { min, max } => format!("a number from {min} to {max}"),
             Kind::Switch => "true or false".to_owned(),
             Kind::Choice(words) => format!("one of: {}", words.join(", ")),
+            Kind::Words(words) => format!("any of: {}", words.join(", ")),
             Kind::Text => "text without NUL".to_owned(),
             Kind::Modules { star } => {
                 let or_all = if star { "; `*` stands for all" } else { "" };
@@ -321,7 +327,7 @@ mod tests {
     fn defaults_are_in_range() {
         let config = Config::default();
         assert_eq!(config.cache_execution_max_entries, 1000);
-        assert_eq!(config.sandbox_mode, "best_effort");
+        assert_eq!(config.sandbox_mode, "strict");
         for row in OPTIONS {
             let mut again = Config::default();
             again.set(row.name, row.default).unwrap_or_else(|error| panic!("{error}"));

@@ -4,7 +4,7 @@
 //! checked -> kept. Everything before the sandbox costs microseconds; a hit ends the road early.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use crate::monitor::event::Severity;
 use crate::outcome::Outcome;
 use crate::python::{self, Analysis, Binding, Finding, Names, Policy, SyntaxFault, Template, analyse};
 use crate::result::{Failure, Kept, RunResult, fault_of};
-use crate::sandbox::{CancelToken, Ending, Job, Limits, Sandbox};
+use crate::sandbox::{CancelToken, Ending, Job, Limits, Report, Sandbox};
 use crate::skill::{Outline, Schema, Skill};
 use crate::store::{Revision, Store};
 
@@ -87,6 +87,7 @@ pub(crate) struct Execution {
     prepared: Cache<Digest, Arc<Prepared>>,
     records: Cache<Revision, Arc<Record>>,
     runs: ActiveRuns,
+    level_is_reported: AtomicBool,
 }
 
 impl Execution {
@@ -105,13 +106,14 @@ impl Execution {
         Ok(Execution {
             rules: policy.as_ref().map(Policy::identity).unwrap_or_default(),
             policy,
-            sandbox: Sandbox::new(config)?,
+            sandbox: Sandbox::new(config),
             store: Store::open(path, config)?,
             monitor: Monitor::new(config.monitor_enabled, config.monitor_event_capacity)?,
             results: Cache::new(results.0, results.1, results.2),
             prepared: Cache::new(prepared.0, prepared.1, prepared.2),
             records: Cache::new(records.0, records.1, records.2),
             runs: ActiveRuns::default(),
+            level_is_reported: AtomicBool::new(false),
             config: config.clone(),
         })
     }
@@ -189,7 +191,7 @@ impl Execution {
 
     fn ask_interpreter(&self, prepared: &Prepared, code: &str, packages: &[String]) -> Result<Vec<String>> {
         let job = Job { code: without_bom(code), check: Some(packages), ..Job::default() };
-        let report = self.sandbox.run(&job, &Limits::of(&self.config), None)?;
+        let report = self.run_confined(&job, &Limits::of(&self.config), None)?;
         let (verdict, missing) = match report.ending {
             Ending::Checked { missing } => (Ok(()), missing),
             Ending::Refused(exception) => (Err(fault_of(&exception)), Vec::new()),
@@ -338,15 +340,36 @@ impl Execution {
         let mut job = bound.job(analysis);
         job.code = without_bom(&prepared);
         job.source = (prepared != record.skill.code).then_some(&record.skill.code);
-        let report = self.sandbox.run(&job, &limits, Some(&run.token))?;
+        let report = self.run_confined(&job, &limits, Some(&run.token))?;
         let result = RunResult {
             stdout: Arc::new(report.stdout),
             stderr: Arc::new(report.stderr),
             cpu: report.cpu,
             peak_memory: report.peak_memory,
+            confinement: self.sandbox.level().ok().cloned(),
             ..blank
         };
         Ok(result.ended(report.ending, &limits, record.output_schema.as_ref()))
+    }
+
+    /// Carries out a job; the first time, says what confines it.
+    fn run_confined(&self, job: &Job, limits: &Limits, cancel: Option<&CancelToken>) -> Result<Report> {
+        let level = self.sandbox.level()?;
+        if !self.level_is_reported.swap(true, Ordering::Relaxed) {
+            let (severity, lacks) = match level.missing.is_empty() {
+                true => (Severity::Info, String::new()),
+                false => (Severity::Warning, format!("; not guaranteed: {}", level.missing.join(", "))),
+            };
+            let message = format!("runs are confined at the level `{}`{lacks}", level.name);
+            let fields = vec![
+                ("mode", Value::from(self.config.sandbox_mode.as_str())),
+                ("level", Value::from(level.name)),
+                ("layers", Value::from(level.layers.clone())),
+                ("missing", Value::from(level.missing.clone())),
+            ];
+            self.monitor.event("sandbox_level", severity, &message, fields);
+        }
+        self.sandbox.run(job, limits, cancel)
     }
 
     fn limits(&self, skill: &Skill, options: &RunOptions) -> Result<Limits> {
@@ -384,7 +407,8 @@ impl Execution {
             let message = "the result cannot be kept (the cache has no room or no time to live), and cache = required";
             return Err(Error::new(Code::CacheOverflow, message));
         }
-        let kept = Kept { value: value.clone(), stdout: result.stdout.clone(), stderr: result.stderr.clone() };
+        let (stdout, stderr) = (result.stdout.clone(), result.stderr.clone());
+        let kept = Kept { value: value.clone(), stdout, stderr, confinement: result.confinement.clone() };
         self.alert("execution", self.results.put(key, kept, bytes, ttl, Instant::now()));
         Ok(())
     }
@@ -421,7 +445,7 @@ impl Execution {
     /// Starts a child that has nothing to do.
     pub fn probe_sandbox(&self) -> Result<()> {
         let job = Job { code: "", check: Some(&[]), ..Job::default() };
-        let report = self.sandbox.run(&job, &Limits::of(&self.config), None)?;
+        let report = self.run_confined(&job, &Limits::of(&self.config), None)?;
         match report.ending {
             Ending::Checked { .. } => Ok(()),
             other => Err(Error::new(Code::Sandbox, format!("a child with nothing to do ended as {other:?}"))),

@@ -17,7 +17,6 @@ use crate::monitor::event::Severity;
 use crate::monitor::{memory, metrics};
 use crate::python::{self, Analysis, Finding, Names, SyntaxFault, rules::RULES_VERSION};
 use crate::result::RunResult;
-use crate::sandbox::policy::{LEVEL, MISSING_GUARANTEES};
 use crate::sandbox::{CancelToken, with_signals_blocked};
 use crate::skill::{Skill, check_id};
 use crate::store::Filter;
@@ -60,13 +59,6 @@ impl Library {
         let execution = Arc::new(with_signals_blocked(|| Execution::new(path, config))?);
         let has_callback = callback.is_some();
         let callback = callback.map(|callback| deliver_events(execution.clone(), callback)).transpose()?;
-        let level = vec![
-            ("mode", Value::from(config.sandbox_mode.as_str())),
-            ("level", Value::from(LEVEL)),
-            ("missing", Value::from(MISSING_GUARANTEES.to_vec())),
-        ];
-        let message = format!("runs are confined at the level `{LEVEL}`");
-        execution.monitor.event("sandbox_level", Severity::Info, &message, level);
         Ok(Library {
             tasks: TaskQueue::new(config.task_queue, config.task_workers),
             execution,
@@ -258,10 +250,12 @@ impl Library {
     }
 
     fn sandbox_value(&self) -> Value {
+        let level = self.execution.sandbox.known_level();
         Value::object([
             ("mode", Value::from(self.execution.config.sandbox_mode.as_str())),
-            ("level", Value::from(LEVEL)),
-            ("missing", Value::from(MISSING_GUARANTEES.to_vec())),
+            ("level", Value::from(level.map(|level| level.name))),
+            ("layers", level.map_or(Value::Null, |level| Value::from(level.layers.clone()))),
+            ("missing", level.map_or(Value::Null, |level| Value::from(level.missing.clone()))),
         ])
     }
 
@@ -299,7 +293,11 @@ impl Library {
             let found = self.execution.sandbox.interpreter()?;
             Ok(format!("Python {}.{}", found.version.0, found.version.1))
         });
-        let sandbox = probe(&|| self.execution.probe_sandbox().map(|()| format!("a child ran at the level `{LEVEL}`")));
+        let sandbox = probe(&|| {
+            self.execution.probe_sandbox()?;
+            let level = self.execution.sandbox.level()?;
+            Ok(format!("a child ran at the level `{}`: {}", level.name, level.layers.join(", ")))
+        });
         let sick = [&store, &interpreter, &sandbox].into_iter().filter(|(is_healthy, _)| !is_healthy).count();
         let status = ["healthy", "degraded", "unhealthy"][sick.min(2)];
         let components = [("store", store.1), ("interpreter", interpreter.1), ("sandbox", sandbox.1)];

@@ -7,8 +7,7 @@ use crate::call::RunOptions;
 use crate::json::Value;
 use crate::outcome::Outcome;
 use crate::python::{Finding, SyntaxFault};
-use crate::sandbox::policy::LEVEL;
-use crate::sandbox::{Capture, Ending, Exception, Limits};
+use crate::sandbox::{Capture, Ending, Exception, Level, Limits};
 use crate::skill::{Schema, Violation};
 
 /// How a run ended, with everything that came of it. Cheap to clone; what it holds never changes.
@@ -36,6 +35,8 @@ pub struct RunResult {
     pub cpu: Duration,
     /// The child's largest resident size in bytes; 0 on a hit and where it could not be read.
     pub peak_memory: u64,
+    /// What confined it, on a hit when it ran; nothing if it was not executed.
+    pub confinement: Option<Arc<Level>>,
     /// The caller's correlation id.
     pub trace: Option<Arc<str>>,
 }
@@ -46,6 +47,7 @@ pub(crate) struct Kept {
     pub value: Arc<str>,
     pub stdout: Arc<Capture>,
     pub stderr: Arc<Capture>,
+    pub confinement: Option<Arc<Level>>,
 }
 
 /// Why a run did not succeed.
@@ -84,6 +86,7 @@ impl RunResult {
             duration: Duration::ZERO,
             cpu: Duration::ZERO,
             peak_memory: 0,
+            confinement: None,
             trace: options.trace.as_deref().map(Arc::from),
         }
     }
@@ -95,8 +98,9 @@ impl RunResult {
     }
 
     pub(crate) fn answered_from(self, kept: Kept) -> Self {
-        let Kept { value, stdout, stderr } = kept;
-        RunResult { outcome: Outcome::Success, is_cached: true, value: Some(value), stdout, stderr, ..self }
+        let Kept { value, stdout, stderr, confinement } = kept;
+        let value = Some(value);
+        RunResult { outcome: Outcome::Success, is_cached: true, value, stdout, stderr, confinement, ..self }
     }
 
     pub(crate) fn failed(self, outcome: Outcome, failure: Failure) -> Self {
@@ -176,14 +180,15 @@ impl RunResult {
                 Value::object([("cpu_us", micros(self.cpu)), ("peak_memory_bytes", Value::from(self.peak_memory))]),
             ),
             ("level", Value::from(self.level())),
+            ("sandbox", self.confinement.as_ref().map_or(Value::Null, |level| level.to_value())),
             ("trace", Value::from(self.trace.as_deref())),
             ("error", self.failure.as_ref().map_or(Value::Null, |failure| failure.to_value())),
         ])
     }
 
-    /// What confined it.
+    /// What confined it: `strict`, `partial`, `process-only`; `none` if it was not executed.
     pub fn level(&self) -> &'static str {
-        LEVEL
+        self.confinement.as_ref().map_or(Level::NOT_RUN, |level| level.name)
     }
 }
 

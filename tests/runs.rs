@@ -50,7 +50,7 @@ fn a_skill_answers_and_the_second_call_comes_from_memory() {
     assert_eq!(put(&library, "mean", "print('hi')\nresult = sum(inputs['x']) / len(inputs['x'])", &[]), 1);
     let first = run(&library, "mean", r#"{"inputs":{"x":[1,2,6]}}"#);
     assert_eq!((first.outcome, first.value.as_deref(), first.is_cached), (Outcome::Success, Some("3.0"), false));
-    assert_eq!((first.stdout.bytes.as_slice(), first.level()), (&b"hi\n"[..], "process-only"));
+    assert_eq!((first.stdout.bytes.as_slice(), first.level()), (&b"hi\n"[..], "strict"));
     assert!(first.peak_memory > 1 << 20 && !first.cpu.is_zero(), "{first:?}");
     let second = run(&library, "mean", r#" { "inputs" : {"x" : [1, 2, 6] } } "#);
     assert!(second.is_cached);
@@ -120,6 +120,9 @@ fn errors_carry_the_users_own_line_and_no_path_of_the_host() {
     let library = open(&[]);
     put(&library, "s", "from json import nothing_like_it", &[]);
     assert!(!self::failure(&run(&library, "s", "")).message.contains("(/"));
+    put(&library, "t", "import os\nraise ValueError(os.getcwd())", &[]);
+    assert_eq!(self::failure(&run(&library, "t", "")).message, "/tmp");
+    let library = open(&[("sandbox.mode", "best_effort"), ("sandbox.without", "namespaces")]);
     put(&library, "t", "import os\nraise ValueError(os.getcwd())", &[]);
     assert_eq!(self::failure(&run(&library, "t", "")).message, "<folder>");
 }
@@ -211,12 +214,13 @@ fn output_is_captured_cut_and_never_the_answer() {
 fn the_childs_world_is_clean_and_pinned() {
     // SAFETY-free by design: the host's environment is only read here, never changed.
     let code = "import os, sys, time\n\
-        fds = sorted(int(n) for n in os.listdir('/proc/self/fd'))\n\
+        fds = []\n\
+        for n in range(64):\n  try:\n    os.fstat(n)\n    fds.append(n)\n  except OSError:\n    pass\n\
         result = [sorted(os.environ), os.environ['TZ'], time.tzname[0], os.getcwd() == os.environ['HOME'],\n\
-          os.listdir('.'), fds[:4], len(fds), os.getsid(0) == os.getpid(), oct(os.umask(0)), sys.stdin.read(),\n\
+          os.listdir('.'), fds, os.getsid(0) == os.getpid(), oct(os.umask(0)), sys.stdin.read(),\n\
           [p for p in sys.path if 'site-packages' in p or p == ''], sys.argv]";
     let result = once(code, &[], &[]);
-    let expected = r#"[["HOME","LANG","LC_ALL","PATH","SKILLCACHE_RUN","TMPDIR","TZ"],"UTC","UTC",true,[],[0,1,2,3],5,true,"0o77","",[],[""]]"#;
+    let expected = r#"[["HOME","LANG","LC_ALL","PATH","SKILLCACHE_RUN","TMPDIR","TZ"],"UTC","UTC",true,[],[0,1,2,3],true,"0o77","",[],[""]]"#;
     assert_eq!(result.value.as_deref(), Some(expected), "{result:?}");
 }
 
@@ -230,7 +234,8 @@ fn nothing_of_a_run_survives_it() {
          time.sleep(0.3)\n"
     );
     for ending in ["result = 1", "time.sleep(60)", "os.kill(os.getpid(), 9)", "os._exit(0)"] {
-        once(&format!("{daemon}{ending}"), &[], &[("sandbox.timeout_ms", "1500")]);
+        let unconfined = [("sandbox.mode", "best_effort"), ("sandbox.without", "namespaces, landlock, seccomp")];
+        once(&format!("{daemon}{ending}"), &[], &[&[("sandbox.timeout_ms", "1500")], &unconfined[..]].concat());
         let alive = std::fs::read_dir("/proc").expect("proc").flatten().any(|entry| {
             std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line.starts_with(marker.as_bytes()))
         });
@@ -359,11 +364,16 @@ fn bad_data_is_refused_with_its_path() {
 
 #[test]
 fn strict_names_what_is_missing() {
-    let mut config = Config::default();
-    config.set("sandbox.mode", "strict").expect("known");
-    let error = Library::open(":memory:", &config).expect_err("not yet");
+    let library = open(&[("sandbox.without", "namespaces, landlock, seccomp")]);
+    let error = library.put(&Skill::new("s", "result = 1")).expect_err("nothing confines it");
     assert_eq!(error.code(), Code::Sandbox);
-    assert_eq!(error.details().missing, ["files", "network", "processes", "memory", "privilege", "kill"]);
+    for guarantee in ["files", "network", "processes", "kill"] {
+        assert!(error.details().missing.iter().any(|missing| missing == guarantee), "{error}");
+    }
+    assert!(error.message().contains("user namespaces") && error.message().contains("best_effort"), "{error}");
+    let library = open(&[("sandbox.without", "namespaces, landlock, seccomp"), ("sandbox.mode", "best_effort")]);
+    put(&library, "s", "result = 1", &[]);
+    assert_eq!(run(&library, "s", "").level(), "process-only");
 }
 
 #[test]

@@ -43,7 +43,7 @@ type Result struct {
 	// Stdout and Stderr are what the skill wrote, raw; cut where truncated.
 	Stdout, Stderr                   []byte
 	StdoutTruncated, StderrTruncated bool
-	// Level is what confined the run: "process-only".
+	// Level is what confined the run: "strict", "partial", "process-only"; "none" if nothing ran.
 	Level string
 	// Duration of the call, CPU time of the child.
 	Duration, CPU   time.Duration

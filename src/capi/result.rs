@@ -37,7 +37,7 @@ pub struct skc_view {
     pub error: skc_str,
     /// type, message, line ... as a JSON object; empty on success.
     pub error_json: skc_str,
-    /// What confined the run: "process-only".
+    /// What confined the run: "strict", "partial", "process-only"; "none" if nothing ran.
     pub level: skc_str,
     /// What the call took, in microseconds.
     pub duration_us: u64,
@@ -178,7 +178,8 @@ pub unsafe extern "C" fn skc_result_error(result: *const skc_result) -> skc_str 
     unsafe { of_result(result, skc_str::EMPTY, |result| result.error.view()) }
 }
 
-/// What confined the run: "process-only" (limits, a clean environment and a clean end; no kernel sandbox).
+/// What confined the run: "strict" (every guarantee of docs/SECURITY.md), "partial" (some; skc_result_json says which),
+/// "process-only" (limits, a clean environment and a clean end; no kernel sandbox), "none" (nothing ran).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_result_level(result: *const skc_result) -> skc_str {
     // SAFETY: the door's contract.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::error::{Code, Error, Result};
 use crate::json::Value;
 
+use super::confine::Visible;
 use super::{Launch, Stop, launch::Exit};
 
 /// The CPython that runs skills.
@@ -27,6 +28,8 @@ pub struct Interpreter {
     pub site_paths: Vec<String>,
     /// Folders whose names messages do not show, longest first, and what they show instead.
     pub(super) hidden: Vec<(String, &'static str)>,
+    /// What runs may read.
+    pub(super) visible: Visible,
 }
 
 /// The oldest Python whose grammar and modules the bootstrap relies on.
@@ -34,12 +37,21 @@ const OLDEST: (u8, u8) = (3, 8);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const QUESTION: &str = r#"
-import json, os, sys
+import json, os, sys, sysconfig
+for name in "_ssl _sqlite3 _ctypes _lzma _bz2 zlib readline _curses _uuid _gdbm _dbm pyexpat _hashlib _crypt".split():
+    try: __import__(name)
+    except Exception: pass
+mapped = {line.split(None, 5)[5].strip() for line in open("/proc/self/maps") if "/" in line}
+mapped = {os.path.realpath(path) for path in mapped if ".so" in path}
 paths = [p for p in sys.path if os.path.basename(p) in ("site-packages", "dist-packages")]
 library = os.path.dirname(os.__file__)
 print(json.dumps({
     "executable": sys.executable, "version": list(sys.version_info[:2]), "implementation": sys.implementation.name,
     "identity": "%s %s %s" % (sys.implementation.name, sys.version, sys.platform), "site": paths,
+    "program": os.path.realpath(sys.executable),
+    "loaders": sorted(p for p in mapped if os.path.basename(p).startswith(("ld-", "ld."))),
+    "libraries": sorted({os.path.dirname(p) for p in mapped}),
+    "modules": sorted({os.path.realpath(sysconfig.get_path(p)) for p in ("stdlib", "platstdlib")}),
     "library": library, "prefixes": sorted({sys.prefix, sys.base_prefix, sys.exec_prefix}),
 }))
 "#;
@@ -74,22 +86,55 @@ impl Interpreter {
         hidden.extend(list("prefixes").into_iter().map(|path| (path, "<prefix>")));
         hidden.retain(|(path, _)| path.len() > 1);
         hidden.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+        let site_paths = match site_packages {
+            "off" => Vec::new(),
+            "on" => list("site"),
+            path => vec![check_site_path(path)?],
+        };
+        // The file behind all links, which finds its modules by itself: a virtual environment adds only its packages.
+        let executable = PathBuf::from(text("program")?);
+        let programs: Vec<PathBuf> =
+            [executable.clone()].into_iter().chain(list("loaders").into_iter().map(PathBuf::from)).collect();
+        let parts = ["libraries", "modules"].into_iter().flat_map(list).chain(site_paths.iter().cloned());
+        let shared = ["/usr/share/zoneinfo", "/etc/ld.so.cache"].map(str::to_owned);
+        let paths = parts.chain(shared).map(PathBuf::from).chain(programs.iter().cloned());
+        let paths = paths.filter_map(|path| path.canonicalize().ok()).collect();
         Ok(Interpreter {
-            executable: PathBuf::from(text("executable")?),
+            executable,
             version,
             identity: format!("{} site-packages={site_packages}", text("identity")?),
-            site_paths: match site_packages {
-                "off" => Vec::new(),
-                "on" => list("site"),
-                path => vec![check_site_path(path)?],
-            },
+            site_paths,
             hidden,
+            visible: Visible { paths, programs, links: root_links() },
         })
     }
 }
 
 fn unsupported(message: String) -> Error {
     Error::new(Code::Unsupported, message).path("python.executable")
+}
+
+/// The links on the way to where programs look for their loader and libraries: where they stand and what they say.
+fn root_links() -> Vec<(PathBuf, PathBuf)> {
+    /// Links may run in circles.
+    const MOST_LINKS: usize = 40;
+    let mut found = Vec::new();
+    for start in ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/lib", "/lib64", "/bin"] {
+        let mut path = PathBuf::from(start);
+        for _ in 0..MOST_LINKS {
+            let link = path.ancestors().filter(|part| part.is_symlink()).last().map(Path::to_owned);
+            let Some((at, says)) = link.and_then(|at| Some((at.clone(), std::fs::read_link(at).ok()?))) else { break };
+            let rest = path.strip_prefix(&at).unwrap_or(Path::new("")).to_owned();
+            path = at.parent().unwrap_or(Path::new("/")).join(&says);
+            if !rest.as_os_str().is_empty() {
+                path.push(rest);
+            }
+            if !found.contains(&(at.clone(), says.clone())) {
+                found.push((at, says));
+            }
+        }
+    }
+    found
 }
 
 fn check_site_path(path: &str) -> Result<String> {
@@ -136,6 +181,7 @@ fn ask(shim: &Path, flags: &[&str]) -> Result<Value> {
         arguments: &arguments,
         environment,
         limits: Vec::new(),
+        layers: None,
         job: &[],
         timeout: PATIENCE,
         output_bytes: 64 << 10,

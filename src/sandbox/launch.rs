@@ -23,6 +23,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Pid, Signal, kill_process, pidfd_send_signal};
 
+use super::confine::{self, Confinement};
+
 /// What to start.
 pub(super) struct Command<'c> {
     pub executable: &'c CStr,
@@ -34,6 +36,8 @@ pub(super) struct Command<'c> {
     pub descriptors: [Option<BorrowedFd<'c>>; 4],
     /// Resource limits: soft and hard.
     pub limits: &'c [(u32, u64, u64)],
+    /// The layers; nothing for what is trusted.
+    pub confinement: Option<&'c Confinement<'c>>,
 }
 
 /// A started child.
@@ -65,7 +69,7 @@ pub(super) struct LaunchError {
 }
 
 /// Everything the child needs, laid out before it exists. Pointers stay valid because the caller sleeps until `execve`.
-struct Plan {
+struct Plan<'c> {
     executable: *const c_char,
     arguments: *const *const c_char,
     environment: *const *const c_char,
@@ -73,6 +77,7 @@ struct Plan {
     descriptors: [RawFd; 4],
     limits: *const (u32, u64, u64),
     limit_count: usize,
+    confinement: Option<&'c Confinement<'c>>,
     parent: libc::pid_t,
     stage: &'static str,
     errno: c_int,
@@ -80,7 +85,7 @@ struct Plan {
 
 const STACK_SIZE: usize = 64 << 10;
 /// Below this lie the descriptors the child itself uses.
-const FIRST_SOURCE: RawFd = 10;
+pub(super) const FIRST_SOURCE: RawFd = 10;
 
 pub(super) fn spawn(command: &Command) -> Result<Child, LaunchError> {
     let sources = command.descriptors.map(|fd| fd.map(|fd| fcntl_dupfd_cloexec(fd, FIRST_SOURCE)).transpose());
@@ -104,6 +109,7 @@ pub(super) fn spawn(command: &Command) -> Result<Child, LaunchError> {
         descriptors,
         limits: command.limits.as_ptr(),
         limit_count: command.limits.len(),
+        confinement: command.confinement,
         // SAFETY: getpid has no preconditions.
         parent: unsafe { libc::getpid() },
         stage: "",
@@ -149,7 +155,8 @@ fn clone_child(plan: &mut Plan) -> Result<Child, LaunchError> {
     // u128 gives the 16-byte alignment that the ABI wants of a stack.
     let mut stack = vec![0u128; STACK_SIZE / 16];
     let mut pidfd: c_int = -1;
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let further = plan.confinement.map_or(0, Confinement::clone_flags);
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD | further;
     // SAFETY: `child_main` gets a pointer to `plan`, which outlives it: with CLONE_VFORK this thread goes on only after
     // the child has called `execve` or `_exit`, and so do `stack` and everything `plan` points to. The stack grows down
     // from one past the end of the buffer. `pidfd` receives a descriptor because of CLONE_PIDFD.
@@ -196,7 +203,8 @@ unsafe fn enter(plan: &Plan) -> &'static str {
             return "prctl";
         }
         // The parent may have died before the death signal was armed.
-        if libc::getppid() != plan.parent {
+        let is_process_one = plan.confinement.is_some_and(Confinement::is_process_one);
+        if !is_process_one && libc::getppid() != plan.parent {
             return "find its parent alive";
         }
         let mut default = std::mem::zeroed::<libc::sigaction>();
@@ -204,28 +212,61 @@ unsafe fn enter(plan: &Plan) -> &'static str {
         for signal in 1..=64 {
             libc::sigaction(signal, &default, std::ptr::null_mut());
         }
+        // Before the descriptors: an emulator or the layers themselves may need some.
+        if let Err(stage) = plan.confinement.map_or(Ok(()), |layers| confine::enter_namespaces(layers)) {
+            return stage;
+        }
         for (target, source) in plan.descriptors.iter().enumerate() {
             if *source >= 0 && libc::dup2(*source, target as c_int) < 0 {
                 return "dup2";
             }
         }
-        close_others(if plan.descriptors[3] < 0 { 3 } else { 4 });
-        if libc::chdir(plan.folder) < 0 {
+        let close = || close_others(if plan.descriptors[3] < 0 { 3 } else { 4 });
+        if plan.confinement.is_none() && libc::chdir(plan.folder) < 0 {
             return "chdir";
         }
         libc::umask(0o077);
         let mut none = std::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
-        // Last, because an emulator that runs this code needs memory and descriptors of its own.
-        for limit in 0..plan.limit_count {
-            let (resource, soft, hard) = *plan.limits.add(limit);
-            if !limit_resource(resource, soft, hard) {
+        let Some(layers) = plan.confinement else {
+            close();
+            if !limit_resources(plan) {
                 return "setrlimit";
             }
+            libc::execve(plan.executable, plan.arguments, plan.environment);
+            return "start the interpreter";
+        };
+        if let Err(stage) = confine::enter(layers, close) {
+            return stage;
         }
-        libc::execve(plan.executable, plan.arguments, plan.environment);
+        if !limit_resources(plan) {
+            return "setrlimit";
+        }
+        // The host may have died before the death signal was armed; then its end of the channel is closed.
+        let mut channel = libc::pollfd { fd: 3, events: 0, revents: 0 };
+        if libc::poll(&mut channel, 1, 0) > 0 && channel.revents & libc::POLLHUP != 0 {
+            return "find its host alive";
+        }
+        let [first, second, third] = layers.secret.0;
+        let (executable, arguments, environment) = (plan.executable, plan.arguments, plan.environment);
+        libc::syscall(libc::SYS_execve, executable, arguments, environment, first, second, third);
         "start the interpreter"
+    }
+}
+
+/// Sets the limits: last, because an emulator that runs this code, and the layers, need memory and descriptors of their own.
+///
+/// # Safety
+///
+/// As in [`child_main`].
+unsafe fn limit_resources(plan: &Plan) -> bool {
+    // SAFETY: see `child_main`; the plan's limits are an array of that many.
+    unsafe {
+        (0..plan.limit_count).all(|index| {
+            let (resource, soft, hard) = *plan.limits.add(index);
+            limit_resource(resource, soft, hard)
+        })
     }
 }
 

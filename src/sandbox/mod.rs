@@ -4,18 +4,22 @@
 //! the job over a channel, and reports what came back. The child can say only what it says in its one frame; time,
 //! signals, limits and usage in the [`Report`] are the host's own observations.
 //!
-//! Today's level is [`policy::LEVEL`]: limits and clean ends, no confinement by the kernel.
+//! What confines a child is `confine`'s; which of its layers this machine has is found out by `probe`, once.
 
 mod channel;
+mod confine;
+mod filter;
 mod folder;
 mod interpreter;
 mod launch;
 pub mod policy;
+mod probe;
 mod tree;
 
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use once_cell::sync::OnceCell;
@@ -23,9 +27,10 @@ use once_cell::sync::OnceCell;
 pub use channel::{CancelToken, Capture};
 pub use interpreter::Interpreter;
 pub use launch::with_signals_blocked;
-pub use policy::Limits;
+pub use policy::{Level, Limits};
 
 use channel::{Conversation, Stop, Terms};
+use confine::{Confinement, Layers, Tree, Visible};
 use folder::PrivateFolder;
 use launch::{Child, Command, Exit, LaunchError};
 
@@ -127,18 +132,49 @@ pub struct Report {
 pub struct Sandbox {
     executable: String,
     site_packages: String,
+    is_strict: bool,
+    /// Layers that the host leaves out.
+    without: String,
+    /// The bounds a library's configuration sets, which the probe runs in.
+    limits: Limits,
     interpreter: OnceCell<Interpreter>,
+    tree: OnceCell<Tree>,
+    found: OnceCell<(Layers, Arc<Level>)>,
 }
 
 impl Sandbox {
-    /// Refuses a mode that cannot be had. The interpreter is looked for when it is first needed.
-    pub fn new(config: &Config) -> Result<Self> {
-        policy::check_mode(&config.sandbox_mode)?;
-        Ok(Sandbox {
+    /// Starts nothing: the interpreter is looked for, and the layers are tried, when they are first needed.
+    pub fn new(config: &Config) -> Self {
+        Sandbox {
             executable: config.python_executable.clone(),
             site_packages: config.python_site_packages.clone(),
+            is_strict: config.sandbox_mode == "strict",
+            without: config.sandbox_without.clone(),
+            limits: Limits::of(config),
             interpreter: OnceCell::new(),
-        })
+            tree: OnceCell::new(),
+            found: OnceCell::new(),
+        }
+    }
+
+    /// What confines runs on this machine; found out once. [`Code::Sandbox`] if that is less than `strict` demands.
+    pub fn level(&self) -> Result<&Arc<Level>> {
+        self.found().map(|(_, level)| level)
+    }
+
+    /// The same, if it was found out already.
+    pub fn known_level(&self) -> Option<&Arc<Level>> {
+        self.found.get().map(|(_, level)| level)
+    }
+
+    fn found(&self) -> Result<&(Layers, Arc<Level>)> {
+        let found = self
+            .found
+            .get_or_try_init(|| probe::find(self, &self.limits).map(|(layers, level)| (layers, Arc::new(level))))?;
+        if self.is_strict {
+            found.1.demand_all()?;
+        }
+        Ok(found)
     }
 
     /// The interpreter, found and asked once.
@@ -148,7 +184,12 @@ impl Sandbox {
 
     /// Carries out a job. An error means that no child could be started.
     pub fn run(&self, job: &Job, limits: &Limits, cancel: Option<&CancelToken>) -> Result<Report> {
+        self.run_within(self.found()?.0, job, limits, cancel)
+    }
+
+    fn run_within(&self, layers: Layers, job: &Job, limits: &Limits, cancel: Option<&CancelToken>) -> Result<Report> {
         let interpreter = self.interpreter()?;
+        let tree = self.tree.get_or_init(|| Tree::of(&interpreter.visible));
         let program = c_string(interpreter.executable.as_os_str().as_bytes())?;
         let mut arguments = vec![program.clone()];
         for argument in ["-I", "-S", "-E", "-B", "-u", "-X", "utf8", "-c", BOOTSTRAP] {
@@ -160,6 +201,7 @@ impl Sandbox {
             arguments: &arguments,
             environment: Vec::new(),
             limits: resource_limits(limits),
+            layers: Some((layers, &interpreter.visible, tree)),
             job: &job,
             timeout: limits.timeout,
             output_bytes: limits.output_bytes,
@@ -247,6 +289,8 @@ struct Launch<'l> {
     /// Empty: the pinned environment of a run.
     environment: Vec<CString>,
     limits: Vec<(u32, u64, u64)>,
+    /// Nothing for what is trusted.
+    layers: Option<(Layers, &'l Visible, &'l Tree)>,
     job: &'l [u8],
     timeout: Duration,
     output_bytes: usize,
@@ -271,7 +315,15 @@ impl Launch<'_> {
         let folder = PrivateFolder::new()?;
         let place = c_string(folder.path().as_os_str().as_bytes())?;
         let mark = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let environment = self.environment_of_run(&folder, &mark)?;
+        let has_own_tree = self.layers.is_some_and(|(layers, ..)| layers.namespaces);
+        let home = if has_own_tree { confine::FOLDER.to_bytes() } else { place.as_bytes() };
+        let environment = self.environment_of_run(home, &mark)?;
+        let folder_bytes = self.limits.iter().find(|limit| limit.0 == libc::RLIMIT_FSIZE).map_or(0, |limit| limit.1);
+        let confinement = self
+            .layers
+            .map(|(layers, visible, tree)| Confinement::new(layers, visible, tree, &place, folder_bytes))
+            .transpose()
+            .map_err(|error| cannot_start("lay out its layers", &error))?;
         let (host, child_ends) = channel::open().map_err(|error| cannot_start("open its channels", &error))?;
         let null = std::fs::File::open("/dev/null").map_err(|error| cannot_start("open /dev/null", &error))?;
         let (stdout, stderr) = (child_ends.stdout.as_fd(), child_ends.stderr.as_fd());
@@ -283,6 +335,7 @@ impl Launch<'_> {
             folder: &place,
             descriptors: [Some(null.as_fd()), Some(stdout), Some(stderr), Some(child_ends.channel.as_fd())],
             limits: &self.limits,
+            confinement: confinement.as_ref(),
         });
         let child = child
             .map_err(|LaunchError { stage, errno }| cannot_start(stage, &std::io::Error::from_raw_os_error(errno)))?;
@@ -309,11 +362,10 @@ impl Launch<'_> {
     }
 
     /// The pinned environment: nothing of the host's.
-    fn environment_of_run(&self, folder: &PrivateFolder, mark: &str) -> Result<Vec<CString>> {
+    fn environment_of_run(&self, home: &[u8], mark: &str) -> Result<Vec<CString>> {
         if !self.environment.is_empty() {
             return Ok(self.environment.clone());
         }
-        let home = folder.path().as_os_str().as_bytes();
         [
             (&b"PATH="[..], &b"/usr/bin:/bin"[..]),
             (b"LANG=", b"C.UTF-8"),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
+use crate::json::Value;
 
 /// The bounds of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub struct Limits {
     pub cpu_s: u64,
     /// Address space of each process of the run, in bytes.
     pub memory_bytes: u64,
-    /// The largest file, in bytes.
+    /// The private folder, and the largest file in it, in bytes.
     pub file_bytes: u64,
     /// Open descriptors.
     pub open_files: u64,
@@ -40,22 +41,65 @@ impl Limits {
     }
 }
 
-/// The level every run reaches today: its own session, environment, folder, limits and channels, and no help from the
-/// kernel's security modules.
-pub const LEVEL: &str = "process-only";
+/// What `strict` promises, and how to get what is missing.
+pub const GUARANTEES: [(&str, &str); 6] = [
+    (
+        "files",
+        "needs mount namespaces (user namespaces, for a host without privilege) or Landlock (Linux 5.13) with seccomp",
+    ),
+    ("network", "needs network namespaces or seccomp"),
+    ("processes", "needs seccomp, and a pid namespace or Landlock's scopes (Linux 6.12)"),
+    ("memory", "needs limits of address space that the system does not override"),
+    ("privilege", "needs no_new_privs and the right to drop capabilities"),
+    ("kill", "needs seccomp or pid namespaces"),
+];
 
-/// What `strict` demands and this version cannot give. The kernel layers that will are the sandbox's next work.
-pub const MISSING_GUARANTEES: [&str; 6] = ["files", "network", "processes", "memory", "privilege", "kill"];
+/// What confines a run, as it was found out by trying on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Level {
+    /// `strict`: every guarantee holds. `partial`: some do. `process-only`: limits and clean ends alone.
+    pub name: &'static str,
+    /// The layers in use: `user`, `net`, `ipc`, `uts`, `mount`, `pid`, `landlock-7`, `seccomp` ...
+    pub layers: Vec<String>,
+    /// The guarantees that do not hold.
+    pub missing: Vec<&'static str>,
+}
 
-/// Refuses a mode that cannot be had.
-pub fn check_mode(mode: &str) -> Result<()> {
-    if mode != "strict" {
-        return Ok(());
+impl Level {
+    /// What a run that was not executed had.
+    pub const NOT_RUN: &'static str = "none";
+
+    /// Each guarantee and whether it holds.
+    pub fn guarantees(&self) -> impl Iterator<Item = (&'static str, bool)> + '_ {
+        GUARANTEES.iter().map(|(name, _)| (*name, !self.missing.contains(name)))
     }
-    let missing = MISSING_GUARANTEES.join(", ");
-    let message = format!(
-        "sandbox.mode = strict cannot be had: these guarantees are missing: {missing}; \
-         sandbox.mode = best_effort runs without them (level `{LEVEL}`)"
-    );
-    Err(Error::new(Code::Sandbox, message).missing(MISSING_GUARANTEES))
+
+    /// `{"level", "layers", "guarantees", "missing"}`.
+    pub fn to_value(&self) -> Value {
+        Value::object([
+            ("level", Value::from(self.name)),
+            ("layers", Value::from(self.layers.clone())),
+            ("guarantees", Value::object(self.guarantees().map(|(name, holds)| (name, Value::from(holds))))),
+            ("missing", Value::from(self.missing.clone())),
+        ])
+    }
+
+    /// Refuses what `strict` cannot accept.
+    pub fn demand_all(&self) -> Result<()> {
+        if self.missing.is_empty() {
+            return Ok(());
+        }
+        let reasons: Vec<String> = GUARANTEES
+            .iter()
+            .filter(|(name, _)| self.missing.contains(name))
+            .map(|(name, remedy)| format!("{name} ({remedy})"))
+            .collect();
+        let message = format!(
+            "sandbox.mode = strict cannot be had on this machine: missing are {}; in use are: {}. \
+             sandbox.mode = best_effort runs without them",
+            reasons.join("; "),
+            if self.layers.is_empty() { "no layers".to_owned() } else { self.layers.join(", ") },
+        );
+        Err(Error::new(Code::Sandbox, message).missing(self.missing.clone()))
+    }
 }

@@ -251,11 +251,15 @@ static void bad_options_are_refused(void) {
     INVALID("1000", skc_config_set(config, "pool.size", "0", &err));
     INVALID("whole number", skc_config_set(config, "pool.size", "many", &err));
     OK(skc_config_set(config, "max_execution_cache_size", "7", &err));
-    OK(skc_config_set(config, "sandbox.mode", "strict", &err));
-    skc_library *opened = NULL;
-    CHECK(skc_library_open(":memory:", config, &opened, &error) == SKC_E_SANDBOX);
-    CHECK(opened == NULL && has(skc_error_json(error), "\"missing\":[\"files\","));
+    OK(skc_config_set(config, "sandbox.without", "namespaces, landlock, seccomp", &err));
+    skc_library *bare = NULL;
+    OK(skc_library_open(":memory:", config, &bare, &err));
+    skc_skill *skill = skc_skill_new("s", "result = 1", SKC_NTS);
+    CHECK(skc_library_put(bare, skill, NULL, &error) == SKC_E_SANDBOX);
+    CHECK(has(skc_error_json(error), "\"missing\":[\"files\","));
     skc_error_free(error);
+    skc_skill_free(skill);
+    skc_library_close(bare);
     skc_config_free(config);
 }
 

@@ -43,7 +43,7 @@ static void the_story() {
     CHECK(library.put("mean", "print('hi')\nresult = sum(inputs['x']) / len(inputs['x'])") == 2);
     Result first = library.run("mean", R"({"inputs": {"x": [1, 2, 6]}})");
     CHECK(first.ok() && first.value() == "3.0" && !first.cached() && first.captured_stdout() == "hi\n");
-    CHECK(first.level() == "process-only" && first.all().skill_version == 2 && first.all().peak_memory_bytes > 0);
+    CHECK(first.level() == "strict" && first.all().skill_version == 2 && first.all().peak_memory_bytes > 0);
     Result second = library.run("mean", R"({"inputs": {"x": [1, 2, 6]}})");
     CHECK(second.cached() && second.value() == first.value() && has(second.json(), "\"cached\":true"));
     CHECK(!library.run("mean", R"({"inputs": {"x": [1]}})", R"({"version": 1})").cached());
@@ -74,7 +74,10 @@ static void errors_leave_the_library_working() {
     refused(SKC_E_INVALID, [&] { library.run("s", "not json"); });
     refused(SKC_E_INVALID, [&] { library.run("s", R"({"inputs": []})"); });
     refused(SKC_E_DATABASE, [] { Library("/no/such/folder/skills.db"); });
-    refused(SKC_E_SANDBOX, [] { Library(":memory:", Config().set("sandbox.mode", "strict")); });
+    refused(SKC_E_SANDBOX, [] {
+        Library bare(":memory:", Config().set("sandbox.without", "namespaces, landlock, seccomp"));
+        bare.put("s", "result = 1");
+    });
     try {
         Skill("\xff", "result = 1");
         CHECK(!"refused");

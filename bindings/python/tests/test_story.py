@@ -19,7 +19,7 @@ def test_a_skill_answers_and_the_second_call_comes_from_memory(lib: Library) -> 
     assert lib.put("mean", MEAN) == 1
     first = lib.run("mean", {"x": [1, 2, 6]})
     assert (first.outcome, first.value, first.cached, first.error) == ("success", 3.0, False, None)
-    assert (first.level, first.version) == ("process-only", 1)
+    assert (first.level, first.version) == ("strict", 1)
     assert first.duration_us > 0
     assert first.cpu_us > 0
     assert first.peak_memory_bytes > 1 << 20
