@@ -165,7 +165,7 @@ fn clone_child(plan: &mut Plan) -> Result<Child, LaunchError> {
         libc::clone(child_main, top, flags, std::ptr::from_mut(plan).cast(), &mut pidfd)
     };
     let failed = |stage| LaunchError { stage, errno: std::io::Error::last_os_error().raw_os_error().unwrap_or(0) };
-    let pid = Pid::from_raw(pid).filter(|_| pid > 0).ok_or_else(|| failed("clone"))?;
+    let pid = Some(pid).filter(|pid| *pid > 0).and_then(Pid::from_raw).ok_or_else(|| failed("clone"))?;
     if pidfd < 0 {
         return Err(failed("clone (no pidfd)"));
     }

@@ -54,7 +54,8 @@ static void an_interpreter_that_dies_before_it_has_read_its_job(void) {
     OK(skc_library_close(library));
 }
 
-/* An interpreter that answers who it is, and for a run closes everything without reading a byte. */
+/* An interpreter that answers who it is and, once, that nothing confines it; after that it closes everything without
+   reading a byte. */
 static void an_interpreter_that_never_reads_its_job(void) {
     char folder[] = "/tmp/sigpipe_test-XXXXXX", path[64];
     CHECK(mkdtemp(folder) != NULL);
@@ -64,18 +65,22 @@ static void an_interpreter_that_never_reads_its_job(void) {
     fprintf(script,
             "#!/bin/sh\n"
             "case \"$*\" in\n"
-            "*stdlib*|*version_info*) printf '{\"executable\": \"%s\", \"version\": [3, 11], \"implementation\": "
-            "\"cpython\","
+            "*version_info*) printf '{\"program\": \"%s\", \"version\": [3, 11], \"implementation\": \"cpython\","
             " \"identity\": \"none\", \"site\": [], \"library\": \"/nowhere\", \"prefixes\": []}\\n' ;;\n"
-            "*) exec 3>&- ; exit 0 ;;\n"
+            "*) if [ ! -e %s.probed ]; then\n"
+            "  touch %s.probed; printf '\\0\\0\\0\\020S{\"files\":false}' >&3; sleep 60\n"
+            "  fi\n"
+            "  exec 3>&- ; exit 0 ;;\n"
             "esac\n",
-            path);
+            path, path, path);
     fclose(script);
     CHECK(chmod(path, 0700) == 0);
 
     skc_config *config = skc_config_new();
     skc_library *library = NULL;
     OK(skc_config_set(config, "python.executable", path, &err));
+    OK(skc_config_set(config, "sandbox.mode", "best_effort", &err));
+    OK(skc_config_set(config, "sandbox.without", "namespaces, landlock, seccomp", &err));
     OK(skc_library_open(":memory:", config, &library, &err));
     skc_config_free(config);
     /* A put asks the interpreter, so it is refused; megabytes of code that nobody reads must not end this process. */
@@ -88,6 +93,8 @@ static void an_interpreter_that_never_reads_its_job(void) {
     skc_skill_free(skill);
     free(code);
     OK(skc_library_close(library));
+    CHECK(unlink(path) == 0);
+    strcat(path, ".probed");
     CHECK(unlink(path) == 0 && rmdir(folder) == 0);
 }
 
