@@ -33,7 +33,7 @@ test-asan: | prefix
 # Children are Python's business; what is possibly lost are threads' stacks that live until the process ends.
 test-valgrind: test-c
 	for test in door_test arguments_test sigpipe_test threads_test; do \
-		valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite \
+		SKC_TEST_LEVEL=process-only valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite \
 			--trace-children=no $(BUILD)/c/$$test; \
 	done
 

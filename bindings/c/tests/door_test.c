@@ -33,7 +33,7 @@ static void a_skill_answers_and_the_second_call_comes_from_memory(void) {
     skc_result *first = run(library, "mean", "{\"inputs\":{\"x\":[1,2,6]}}", NULL);
     CHECK(skc_result_outcome(first) == SKC_OUTCOME_SUCCESS);
     CHECK(is(skc_result_value(first), "3.0") && is(skc_result_error(first), "") && !skc_result_is_cached(first));
-    CHECK(is(skc_result_level(first), "strict") && skc_result_duration_us(first) > 0);
+    CHECK(is(skc_result_level(first), level()) && skc_result_duration_us(first) > 0);
     skc_result *second = run(library, "mean", "{\"inputs\": {\"x\": [1, 2, 6]}}", "{\"trace\": \"abc\"}");
     CHECK(skc_result_is_cached(second) && is(skc_result_value(second), "3.0"));
     CHECK(has(skc_result_json(second), "\"trace\":\"abc\"") && has(skc_result_json(second), "\"cached\":true"));
@@ -65,7 +65,7 @@ static void a_view_gives_everything_at_once(void) {
     memset(&view, 0xff, sizeof view);
     skc_result_view(result, &view, sizeof view);
     CHECK(is(view.value, "1") && is(view.captured_stdout, "hi\n") && is(view.captured_stderr, ""));
-    CHECK(is(view.error, "") && is(view.error_json, "") && is(view.level, "strict"));
+    CHECK(is(view.error, "") && is(view.error_json, "") && is(view.level, level()));
     CHECK(view.outcome == SKC_OUTCOME_SUCCESS && view.skill_version == 1 && !view.cached && !view.stdout_truncated);
     CHECK(view.duration_us > 0 && view.cpu_us > 0 && view.peak_memory_bytes > 0);
 
@@ -285,7 +285,7 @@ static void on_drop(void *user_data) { ((delivery *)user_data)->drops++; }
 
 static void events_come_to_a_callback_and_user_data_is_dropped_once(void) {
     delivery seen = {0, 0};
-    skc_config *config = skc_config_new();
+    skc_config *config = new_config();
     OK(skc_config_on_event(config, on_event, &seen, on_drop, &err));
     skc_library *libraries[2];
     for (int i = 0; i < 2; i++)
