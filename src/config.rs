@@ -153,7 +153,7 @@ options! {
     sandbox_max_memory_mb: u64, "sandbox.max_memory_mb", Kind::Integer { min: 32, max: 1_048_576, unit: "MiB" }, "128", ["max_memory"],
         "Address space of one run, interpreter included (it needs about 20 MiB), per process.";
     sandbox_max_file_mb: u64, "sandbox.max_file_mb", Kind::Integer { min: 0, max: 1_048_576, unit: "MiB" }, "64", [],
-        "Size of the largest file a run may write. Its private folder is removed afterwards.";
+        "Size of a run's private folder, and of the largest file in it. The folder is removed afterwards.";
     sandbox_max_open_files: u64, "sandbox.max_open_files", Kind::Integer { min: 16, max: 65_536, unit: "descriptors" }, "64", [],
         "How many descriptors a run may have open.";
     sandbox_max_output_kb: u64, "sandbox.max_output_kb", Kind::Integer { min: 0, max: 1_048_576, unit: "KiB" }, "1024", [],

@@ -128,6 +128,10 @@ impl RunResult {
                 let message = format!("the run used more than {} s of processor time", limits.cpu_s);
                 (Outcome::Timeout, Failure::plain("timeout", message))
             }
+            Ending::FolderTooLarge => {
+                let message = format!("the run's files take more than {} MiB", limits.file_bytes >> 20);
+                (Outcome::DiskLimit, Failure::plain("disk_limit", message))
+            }
             Ending::AnswerTooLarge(bytes) => {
                 let message = format!("the answer has {bytes} bytes; at most {} are allowed", limits.answer_bytes);
                 (Outcome::OutputLimit, Failure::plain("output_limit", message))

@@ -14,6 +14,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::folder;
+
 /// Ends a run from any thread.
 #[derive(Debug)]
 pub struct CancelToken {
@@ -75,7 +77,12 @@ pub(super) struct Terms<'t> {
     pub output_bytes: usize,
     pub answer_bytes: usize,
     pub cancel: Option<&'t CancelToken>,
+    /// A folder that is no file system of its own, and its bound in bytes.
+    pub watched: Option<(&'t std::path::Path, u64)>,
 }
+
+/// How often a watched folder is measured.
+const WATCH_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Why the loop ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +96,8 @@ pub(super) enum Stop {
     /// The child ended without a frame.
     Ended,
     Deadline,
+    /// The watched folder has outgrown its bound.
+    FolderTooLarge,
     Cancelled,
 }
 
@@ -134,20 +143,27 @@ impl Conversation {
 
     /// Goes on until something ends it.
     pub fn run(&mut self, pidfd: BorrowedFd, terms: &Terms) -> Stop {
+        let mut measured = Instant::now();
         loop {
             if terms.cancel.is_some_and(CancelToken::is_cancelled) {
                 return Stop::Cancelled;
             }
             let Some(left) = terms.deadline.checked_duration_since(Instant::now()) else { return Stop::Deadline };
-            let has_ended = self.wait(pidfd, terms, left);
+            let patience = if terms.watched.is_some() { left.min(WATCH_INTERVAL) } else { left };
+            let has_ended = self.wait(pidfd, terms, patience);
+            let outgrown = || terms.watched.is_some_and(|(folder, bytes)| folder::holds_more_than(folder, bytes));
+            if measured.elapsed() >= WATCH_INTERVAL {
+                if outgrown() {
+                    return Stop::FolderTooLarge;
+                }
+                measured = Instant::now();
+            }
             self.send_job(terms.job);
             self.stdout.read(&self.ends.stdout, terms.output_bytes, TURN);
             self.stderr.read(&self.ends.stderr, terms.output_bytes, TURN);
-            if let Some(stop) = self.read_frame(terms.answer_bytes) {
-                return stop;
-            }
-            if has_ended {
-                return Stop::Ended;
+            let stop = self.read_frame(terms.answer_bytes).or(has_ended.then_some(Stop::Ended));
+            if let Some(stop) = stop {
+                return if outgrown() { Stop::FolderTooLarge } else { stop };
             }
         }
     }

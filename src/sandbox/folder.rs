@@ -1,7 +1,7 @@
 //! The private folder of a run.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -46,9 +46,41 @@ fn open_up(path: &Path) {
     }
 }
 
+/// More files than this count as too much, whatever their size: measuring them has to end.
+const MOST_FILES: usize = 65_536;
+
+/// Whether what lies in a folder takes more than so many bytes of disk, or is more than can be counted.
+pub(super) fn holds_more_than(folder: &Path, bytes: u64) -> bool {
+    let (mut left, mut files, mut folders) = (bytes, MOST_FILES, vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        // What vanishes meanwhile counts no more; links are not followed.
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            const BLOCK: u64 = 512;
+            match (left.checked_sub(meta.blocks() * BLOCK), files.checked_sub(1)) {
+                (Some(bytes), Some(count)) => (left, files) = (bytes, count),
+                _ => return true,
+            }
+            if meta.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_measured_with_what_lies_deep_in_it() {
+        let folder = PrivateFolder::new().expect("folder");
+        fs::create_dir_all(folder.path().join("a/b")).expect("nested");
+        fs::write(folder.path().join("a/b/c"), vec![1; 100_000]).expect("write");
+        std::os::unix::fs::symlink("/usr", folder.path().join("link")).expect("link");
+        assert!(holds_more_than(folder.path(), 90_000) && !holds_more_than(folder.path(), 200_000));
+    }
 
     #[test]
     fn nothing_is_left_and_no_link_is_followed() {

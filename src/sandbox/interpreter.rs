@@ -96,7 +96,9 @@ impl Interpreter {
         let programs: Vec<PathBuf> =
             [executable.clone()].into_iter().chain(list("loaders").into_iter().map(PathBuf::from)).collect();
         let parts = ["libraries", "modules"].into_iter().flat_map(list).chain(site_paths.iter().cloned());
-        let shared = ["/usr/share/zoneinfo", "/etc/ld.so.cache"].map(str::to_owned);
+        // Time zones, the locale that runs have (two spellings), and where the loader finds libraries.
+        let shared = ["/usr/share/zoneinfo", "/usr/lib/locale/C.utf8", "/usr/lib/locale/C.UTF-8", "/etc/ld.so.cache"]
+            .map(str::to_owned);
         let paths = parts.chain(shared).map(PathBuf::from).chain(programs.iter().cloned());
         let paths = paths.filter_map(|path| path.canonicalize().ok()).collect();
         Ok(Interpreter {

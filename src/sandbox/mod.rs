@@ -81,6 +81,8 @@ pub enum Ending {
         /// Whether it was processor time.
         of_cpu: bool,
     },
+    /// The private folder holds more than its bound.
+    FolderTooLarge,
     /// The answer has this many bytes, more than its bound.
     AnswerTooLarge(usize),
     /// A signal ended it.
@@ -349,6 +351,7 @@ impl Launch<'_> {
                 output_bytes: self.output_bytes,
                 answer_bytes: self.answer_bytes,
                 cancel: self.cancel,
+                watched: (self.layers.is_some() && !has_own_tree).then_some((folder.path(), folder_bytes)),
             },
         );
         let duration = started.elapsed();
@@ -405,6 +408,7 @@ impl Observed {
         match (&self.stop, self.exit) {
             (Stop::Cancelled, _) => Ending::Cancelled,
             (Stop::Deadline, _) => Ending::Timeout { of_cpu: false },
+            (Stop::FolderTooLarge, _) => Ending::FolderTooLarge,
             (Stop::TooLarge(bytes), _) => Ending::AnswerTooLarge(*bytes),
             (Stop::Protocol(what), _) => Ending::Broken(format!("it sent {what} on its answer channel")),
             (Stop::Frame(kind, payload), _) => read_frame(*kind, payload, hide),
