@@ -121,7 +121,7 @@ fn errors_carry_the_users_own_line_and_no_path_of_the_host() {
     put(&library, "s", "from json import nothing_like_it", &[]);
     assert!(!self::failure(&run(&library, "s", "")).message.contains("(/"));
     put(&library, "t", "import os\nraise ValueError(os.getcwd())", &[]);
-    assert_eq!(self::failure(&run(&library, "t", "")).message, "/tmp");
+    assert_eq!(self::failure(&run(&library, "t", "")).message, "/private");
     let library = open(&[("sandbox.mode", "best_effort"), ("sandbox.without", "namespaces")]);
     put(&library, "t", "import os\nraise ValueError(os.getcwd())", &[]);
     assert_eq!(self::failure(&run(&library, "t", "")).message, "<folder>");

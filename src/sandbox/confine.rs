@@ -5,8 +5,8 @@
 //! forbids them; capabilities are needed for mounts and go before `no_new_privs`; the filter is last (see `filter`).
 //!
 //! With a mount namespace the run gets a file tree of its own: a small tmpfs that holds the interpreter's folders,
-//! bound read-only at their own paths, four devices, and one more tmpfs of the allowed size as `/tmp`, the private
-//! folder. There is no `/proc`, and the host's tree is not there to be named. Landlock then says the same once more; without a
+//! bound read-only at their own paths, four devices, and one more tmpfs of the allowed size, the private folder (`/private`, and
+//! `/tmp`). There is no `/proc`, and the host's tree is not there to be named. Landlock then says the same once more; without a
 //! mount namespace it is what keeps files away, and the filter denies what Landlock lets through (changes of mode and owner).
 //!
 //! A pid namespace is used only where the filter or Landlock's scopes are missing. In one the run is process 1, for which
@@ -66,7 +66,10 @@ pub(super) struct Visible {
 
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"];
 /// Where the private folder is in a tree of its own.
-pub(super) const FOLDER: &CStr = c"/tmp";
+pub(super) const FOLDER: &CStr = c"/private";
+const RELATIVE_FOLDER: &CStr = c"private";
+/// What skills know as the place for files; it is the same one, unless the interpreter itself lies there.
+const USUAL_FOLDER: &str = "/tmp";
 
 /// One step in building the tree, relative to its root.
 enum Step {
@@ -104,7 +107,10 @@ impl Tree {
             tree.0.push(if path.is_dir() { Step::Folder(relative(path)) } else { Step::File(relative(path)) });
             tree.0.push(Step::Bind { from: c_path(path), at: relative(path) });
         }
-        tree.parents(Path::new("/tmp/x"), &mut made);
+        tree.0.push(Step::Folder(RELATIVE_FOLDER.to_owned()));
+        if made.insert(PathBuf::from(USUAL_FOLDER)) {
+            tree.0.push(Step::Link { says: FOLDER.to_owned(), at: relative(Path::new(USUAL_FOLDER)) });
+        }
         tree
     }
 
@@ -333,7 +339,7 @@ pub(super) unsafe fn enter_namespaces(of: &Confinement) -> Result<(), &'static s
         );
         let options = of.folder_options.as_ptr().cast();
         tried!(
-            libc::mount(c"tmpfs".as_ptr(), c"tmp".as_ptr(), c"tmpfs".as_ptr(), safe, options),
+            libc::mount(c"tmpfs".as_ptr(), RELATIVE_FOLDER.as_ptr(), c"tmpfs".as_ptr(), safe, options),
             "mount its private folder"
         );
         tried!(libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()), "change its root");

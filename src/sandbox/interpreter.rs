@@ -182,6 +182,7 @@ fn ask(shim: &Path, flags: &[&str]) -> Result<Value> {
         executable: &arguments[0],
         arguments: &arguments,
         environment,
+        has_packages: false,
         limits: Vec::new(),
         layers: None,
         job: &[],

@@ -202,6 +202,7 @@ impl Sandbox {
             executable: &program,
             arguments: &arguments,
             environment: Vec::new(),
+            has_packages: !interpreter.site_paths.is_empty(),
             limits: resource_limits(limits),
             layers: Some((layers, &interpreter.visible, tree)),
             job: &job,
@@ -290,6 +291,8 @@ struct Launch<'l> {
     arguments: &'l [CString],
     /// Empty: the pinned environment of a run.
     environment: Vec<CString>,
+    /// Whether packages can be imported, whose thread pools are then kept to one thread.
+    has_packages: bool,
     limits: Vec<(u32, u64, u64)>,
     /// Nothing for what is trusted.
     layers: Option<(Layers, &'l Visible, &'l Tree)>,
@@ -369,20 +372,28 @@ impl Launch<'_> {
         if !self.environment.is_empty() {
             return Ok(self.environment.clone());
         }
-        [
-            (&b"PATH="[..], &b"/usr/bin:/bin"[..]),
+        let mark_name = format!("{}=", tree::MARK);
+        let pinned: [(&[u8], &[u8]); 7] = [
+            (b"PATH=", b"/usr/bin:/bin"),
             (b"LANG=", b"C.UTF-8"),
             (b"LC_ALL=", b"C.UTF-8"),
             (b"TZ=", b"UTC"),
             (b"HOME=", home),
             (b"TMPDIR=", home),
-            (format!("{}=", tree::MARK).as_bytes(), mark.as_bytes()),
-        ]
-        .iter()
-        .map(|(name, value)| c_string(&[*name, *value].concat()))
-        .collect()
+            (mark_name.as_bytes(), mark.as_bytes()),
+        ];
+        let packages = if self.has_packages { ONE_THREAD } else { &[] };
+        pinned.iter().chain(packages).map(|(name, value)| c_string(&[*name, *value].concat())).collect()
     }
 }
+
+/// One thread each for what NumPy and its kin are built on: more would take their stacks out of the run's memory.
+const ONE_THREAD: &[(&[u8], &[u8])] = &[
+    (b"OMP_NUM_THREADS=", b"1"),
+    (b"OPENBLAS_NUM_THREADS=", b"1"),
+    (b"MKL_NUM_THREADS=", b"1"),
+    (b"NUMEXPR_NUM_THREADS=", b"1"),
+];
 
 fn cannot_start(stage: &str, error: &std::io::Error) -> Error {
     let code = match error.raw_os_error() {
