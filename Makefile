@@ -73,6 +73,7 @@ test-python: | prefix
 torture: $(BUILD)/tools
 	PROPTEST_CASES=200000 $(CARGO) test --release --locked --lib
 	SKC_KILL_ROUNDS=200 $(CARGO) test --release --locked --test kill
+	SKC_LEAK_ROUNDS=10000 $(CARGO) test --release --locked --test confined
 	PROPTEST_CASES=200000 SKC_SOURCES=1 $(CARGO) test --release --locked --test injection --test interpreter_sources
 	cd bindings/go && $(GO_ENVIRONMENT) $(GO) test -race -count=10 ./...
 	$(MAKE) rust-asan fuzz licences
@@ -96,7 +97,7 @@ $(BUILD)/rust-tools/bin/%:
 	$(CARGO) install --locked --quiet --root $(BUILD)/rust-tools $*
 
 bench: $(BUILD)/peers/.ready
-	SKC_PEERS_PYTHON=$(CURDIR)/$(BUILD)/peers/bin/python $(CARGO) bench --locked --bench road --bench injection
+	SKC_PEERS_PYTHON=$(CURDIR)/$(BUILD)/peers/bin/python $(CARGO) bench --locked --bench road --bench confinement --bench injection
 
 $(BUILD)/peers/.ready: Makefile
 	$(PYTHON) -m venv $(BUILD)/peers
