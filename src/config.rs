@@ -156,6 +156,9 @@ options! {
         "Size of a run's private folder, and of the largest file in it. The folder is removed afterwards.";
     sandbox_max_open_files: u64, "sandbox.max_open_files", Kind::Integer { min: 16, max: 65_536, unit: "descriptors" }, "64", [],
         "How many descriptors a run may have open.";
+    sandbox_max_threads: u64, "sandbox.max_threads", Kind::Integer { min: 1, max: 65_536, unit: "threads" }, "16", [],
+        "How many threads a run may have, its first included, where a user namespace counts them (a host without privilege); elsewhere \
+         memory bounds them.";
     sandbox_max_output_kb: u64, "sandbox.max_output_kb", Kind::Integer { min: 0, max: 1_048_576, unit: "KiB" }, "1024", [],
         "How much of stdout, and of stderr, is kept. The rest is dropped and flagged; the run goes on.";
     sandbox_max_answer_kb: u64, "sandbox.max_answer_kb", Kind::Integer { min: 1, max: 1_048_576, unit: "KiB" }, "8192", [],

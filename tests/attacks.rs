@@ -4,6 +4,7 @@
 //! An attempt is Python that sets `result` to whether it got what it wanted. `HOST` is a file of the host's user, `PORT` answers on
 //! loopback, `PID` is the host.
 
+use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
 
@@ -106,7 +107,7 @@ const ATTEMPTS: &[Attempt] = &[
         20,
         "rename out of the folder",
         Succeeds,
-        "open('a', 'w').close()\np = os.path.dirname(HOST) + '/skc-%d' % os.getpid()\nresult = tried(os.rename, 'a', p) and os.path.dirname(HOST) != os.getcwd()\ntried(os.unlink, p)",
+        "open('a', 'w').close()\np = os.path.dirname(HOST) + '/skc-%d' % os.getpid()\nresult = tried(os.rename, 'a', p) and os.path.realpath(os.path.dirname(HOST)) != os.getcwd()\ntried(os.unlink, p)",
     ),
     attempt(22, "mknod", Never, "import stat\nresult = tried(os.mknod, 'n', stat.S_IFCHR | 0o600, os.makedev(1, 3))"),
     attempt(22, "a FIFO", Succeeds, "result = tried(os.mkfifo, 'f')"),
@@ -275,4 +276,42 @@ fn each_missing_layer_is_refused_or_said() {
         let result = run(&library, "result = 1");
         assert_eq!((result.outcome, result.level()), (Outcome::Success, "partial"), "{without}");
     }
+}
+
+#[test]
+fn an_unprivileged_user_is_confined_as_well() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        // Then every test here is that already.
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("passable");
+    let copy = folder.path().join("attacks");
+    fs::copy(std::env::current_exe().expect("this test"), &copy).expect("copied");
+    let test = std::process::Command::new(copy)
+        .args(["--skip", "unprivileged"])
+        .env_clear()
+        .envs([("PATH", "/usr/bin:/bin"), ("TMPDIR", "/tmp")])
+        .current_dir("/")
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .expect("it starts");
+    assert!(test.status.success(), "{}", String::from_utf8_lossy(&test.stdout));
+}
+
+#[test]
+fn threads_are_bounded_where_a_user_namespace_counts_them() {
+    let library = open(&[]);
+    let code = "import threading, time\nthreading.stack_size(32768)\nstarted = 0\ntry:\n  for i in range(200):\n    \
+        threading.Thread(target=time.sleep, args=(1,), daemon=True).start()\n    started += 1\nexcept RuntimeError: pass\n\
+        result = started";
+    let result = run(&library, code);
+    let started: usize =
+        result.value.as_deref().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{result:?}"));
+    let layers = result.confinement.expect("it ran").layers.clone();
+    assert_eq!(started < 16, layers.iter().any(|layer| layer == "user"), "{started} threads under {layers:?}");
 }

@@ -203,7 +203,7 @@ impl Sandbox {
             arguments: &arguments,
             environment: Vec::new(),
             has_packages: !interpreter.site_paths.is_empty(),
-            limits: resource_limits(limits),
+            limits: resource_limits(limits, layers),
             layers: Some((layers, &interpreter.visible, tree)),
             job: &job,
             timeout: limits.timeout,
@@ -274,15 +274,20 @@ fn c_string(bytes: &[u8]) -> Result<CString> {
     CString::new(bytes).map_err(|_| Error::invalid("a NUL in the path of the interpreter"))
 }
 
-fn resource_limits(limits: &Limits) -> Vec<(u32, u64, u64)> {
-    vec![
+fn resource_limits(limits: &Limits, layers: Layers) -> Vec<(u32, u64, u64)> {
+    let mut all = vec![
         (libc::RLIMIT_AS, limits.memory_bytes, limits.memory_bytes),
         // SIGXCPU at the soft limit; a run that ignores it is killed a second later.
         (libc::RLIMIT_CPU, limits.cpu_s, limits.cpu_s + 1),
         (libc::RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes),
         (libc::RLIMIT_NOFILE, limits.open_files, limits.open_files),
         (libc::RLIMIT_CORE, 0, 0),
-    ]
+    ];
+    if layers.user {
+        // Counted for a user in a namespace, of which this run is the only one; elsewhere it would count the host's, too.
+        all.push((libc::RLIMIT_NPROC, limits.threads, limits.threads));
+    }
+    all
 }
 
 /// One child, from start to reaping.

@@ -19,6 +19,8 @@ pub struct Limits {
     pub file_bytes: u64,
     /// Open descriptors.
     pub open_files: u64,
+    /// Threads, where they can be counted.
+    pub threads: u64,
     /// How much of stdout, and of stderr, is kept, in bytes.
     pub output_bytes: usize,
     /// The largest answer, in bytes of JSON text.
@@ -35,6 +37,7 @@ impl Limits {
             memory_bytes: config.sandbox_max_memory_mb << 20,
             file_bytes: config.sandbox_max_file_mb << 20,
             open_files: config.sandbox_max_open_files,
+            threads: config.sandbox_max_threads,
             output_bytes: bytes(config.sandbox_max_output_kb),
             answer_bytes: bytes(config.sandbox_max_answer_kb),
         }

@@ -227,9 +227,9 @@ def test_the_references_option_names_are_understood() -> None:
 
 
 def test_strict_names_what_is_missing(lib: Library) -> None:
-    with refused(lib, skillcache.SandboxError, "strict", "best_effort") as caught:
-        with skillcache.open(":memory:", {"sandbox.without": "namespaces, landlock, seccomp"}) as bare:
-            bare.put("s", "result = 1")
+    bare = skillcache.open(":memory:", {"sandbox.without": "namespaces, landlock, seccomp"})
+    with refused(lib, skillcache.SandboxError, "strict", "best_effort") as caught, bare:
+        bare.put("s", "result = 1")
     assert {"files", "network", "processes"} <= set(caught.value.details["missing"])
 
 
