@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::error::{Code, Error, Result};
 use crate::json::Value;
 
-use super::confine::Visible;
+use super::confine::{Layers, Visible};
 use super::{Launch, Stop, launch::Exit};
 
 /// The CPython that runs skills.
@@ -184,7 +184,9 @@ fn ask(shim: &Path, flags: &[&str]) -> Result<Value> {
         environment,
         has_packages: false,
         limits: Vec::new(),
-        layers: None,
+        layers: Layers::NONE,
+        sights: None,
+        folder_bytes: 0,
         job: &[],
         timeout: PATIENCE,
         output_bytes: 64 << 10,

@@ -204,7 +204,9 @@ impl Sandbox {
             environment: Vec::new(),
             has_packages: !interpreter.site_paths.is_empty(),
             limits: resource_limits(limits, layers),
-            layers: Some((layers, &interpreter.visible, tree)),
+            layers,
+            sights: Some((&interpreter.visible, tree)),
+            folder_bytes: limits.file_bytes,
             job: &job,
             timeout: limits.timeout,
             output_bytes: limits.output_bytes,
@@ -299,8 +301,11 @@ struct Launch<'l> {
     /// Whether packages can be imported, whose thread pools are then kept to one thread.
     has_packages: bool,
     limits: Vec<(u32, u64, u64)>,
-    /// Nothing for what is trusted.
-    layers: Option<(Layers, &'l Visible, &'l Tree)>,
+    layers: Layers,
+    /// What it sees; nothing for what is trusted, which the layers leave alone.
+    sights: Option<(&'l Visible, &'l Tree)>,
+    /// The bound of its private folder.
+    folder_bytes: u64,
     job: &'l [u8],
     timeout: Duration,
     output_bytes: usize,
@@ -325,13 +330,11 @@ impl Launch<'_> {
         let folder = PrivateFolder::new()?;
         let place = c_string(folder.path().as_os_str().as_bytes())?;
         let mark = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let has_own_tree = self.layers.is_some_and(|(layers, ..)| layers.namespaces);
-        let home = if has_own_tree { confine::FOLDER.to_bytes() } else { place.as_bytes() };
+        let home = if self.layers.namespaces { confine::FOLDER.to_bytes() } else { place.as_bytes() };
         let environment = self.environment_of_run(home, &mark)?;
-        let folder_bytes = self.limits.iter().find(|limit| limit.0 == libc::RLIMIT_FSIZE).map_or(0, |limit| limit.1);
         let confinement = self
-            .layers
-            .map(|(layers, visible, tree)| Confinement::new(layers, visible, tree, &place, folder_bytes))
+            .sights
+            .map(|(visible, tree)| Confinement::new(self.layers, visible, tree, &place, self.folder_bytes))
             .transpose()
             .map_err(|error| cannot_start("lay out its layers", &error))?;
         let (host, child_ends) = channel::open().map_err(|error| cannot_start("open its channels", &error))?;
@@ -359,7 +362,8 @@ impl Launch<'_> {
                 output_bytes: self.output_bytes,
                 answer_bytes: self.answer_bytes,
                 cancel: self.cancel,
-                watched: (self.layers.is_some() && !has_own_tree).then_some((folder.path(), folder_bytes)),
+                watched: (self.sights.is_some() && !self.layers.namespaces)
+                    .then_some((folder.path(), self.folder_bytes)),
             },
         );
         let duration = started.elapsed();

@@ -59,7 +59,11 @@ static inline const char *level(void) { return getenv("SKC_TEST_LEVEL") ? getenv
 
 static inline skc_config *new_config(void) {
     skc_config *config = skc_config_new();
-    if (strcmp(level(), "strict") != 0) OK(skc_config_set(config, "sandbox.mode", "best_effort", &err));
+    if (strcmp(level(), "strict") != 0) {
+        OK(skc_config_set(config, "sandbox.mode", "best_effort", &err));
+        /* The emulator itself lives in the child until its interpreter starts. */
+        OK(skc_config_set(config, "sandbox.max_memory_mb", "1024", &err));
+    }
     return config;
 }
 
