@@ -1,6 +1,6 @@
 # make demo      the main job on real data, in C, Python and Rust
 # make test      every test of every language, formatting and lints; installs what it needs where it can
-# make torture   the long versions: kill loops, sanitizers, model checkers, thousands of cases
+# make torture   the long versions: kill loops, sanitizers, fuzzing, licences, thousands of cases
 # make bench     figures, beside peers in the same run
 # make header    writes what is generated: include/skillcache.h, docs/CONFIGURATION.md
 # make install   header, libraries, pkg-config and CMake files into PREFIX (/usr/local), below DESTDIR
@@ -18,8 +18,11 @@ CARGO ?= cargo
 PYTHON ?= python3
 INSTALL ?= install
 FUZZ_SECONDS ?= 120
+STRESS_ROUNDS ?= 500
 # What the benchmarks hold injection against.
-PEERS := astor==0.8.1 libcst==1.8.6 papermill==2.6.0
+PEERS := astor==0.8.1 diskcache==5.6.3 libcst==1.8.6 papermill==2.6.0
+
+UNDER_DRD := target."cfg(all())".runner = ["valgrind", "--tool=drd", "--quiet", "--report-signal-unlocked=no", "--error-exitcode=1"]
 
 BUILD := build
 PREFIX_DIR := $(CURDIR)/$(BUILD)/prefix
@@ -30,7 +33,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 ABI := $(shell sed -n 's/^pub const SKC_ABI: u32 = \(.*\);/\1/p' src/capi/mod.rs)
 
 .PHONY: all demo test torture bench header install clean prefix library lint lint-rust lint-python test-rust test-python \
-	rust-asan fuzz licences
+	test-races rust-asan fuzz licences bench-peers
 
 all: library
 
@@ -46,7 +49,7 @@ test: $(BUILD)/tools
 	$(MAKE) lint
 	$(MAKE) test-rust
 	$(MAKE) prefix
-	$(MAKE) test-c test-cpp test-cmake test-asan test-valgrind
+	$(MAKE) test-c test-cpp test-cmake test-asan test-valgrind test-races
 	$(MAKE) test-go
 	$(MAKE) test-python
 	$(MAKE) test-examples
@@ -56,6 +59,7 @@ lint: lint-rust lint-c lint-go lint-python
 
 lint-rust:
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path benches/peers/Cargo.toml
 	$(CARGO) clippy --all-targets --locked --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked --quiet
 
@@ -67,15 +71,26 @@ lint-python:
 test-rust:
 	$(CARGO) test --locked --quiet
 
+# The second time there is a race, which must be found.
+test-races:
+	$(CARGO) test --locked --quiet --config '$(UNDER_DRD)' --test races
+	{ SKC_RACES_CONTROL=1 $(CARGO) test --locked --quiet --config '$(UNDER_DRD)' --test races 2>&1 || true; } | \
+		grep 'Conflicting store' > /dev/null
+
 test-python: | prefix
 	cd bindings/python && SKILLCACHE_LIBRARY=$(PREFIX_DIR)/lib/libskillcache.so $(CURDIR)/$(VENV)/python -m pytest -q
 
 torture: $(BUILD)/tools
 	PROPTEST_CASES=200000 $(CARGO) test --release --locked --lib
-	SKC_KILL_ROUNDS=200 $(CARGO) test --release --locked --test kill
+	SKC_INTERLEAVINGS=100000 $(CARGO) test --release --locked --test interleavings
+	SKC_KILL_ROUNDS=200 SKC_KILL_PUT_ROUNDS=10000 SKC_KILL_FILL_ROUNDS=500 $(CARGO) test --release --locked --test kill
+	SKC_POWER_LIVES=3000 SKC_FAULT_STRIDE=1 $(CARGO) test --release --locked --test power_loss
+	SKC_PROCESS_OPERATIONS=1000000 $(CARGO) test --release --locked --test processes
 	SKC_LEAK_ROUNDS=10000 $(CARGO) test --release --locked --test confined
+	SKC_STRESS_ROUNDS=$(STRESS_ROUNDS) $(CARGO) test --release --locked --test stress -- --nocapture
 	PROPTEST_CASES=200000 SKC_SOURCES=1 $(CARGO) test --release --locked --test injection --test interpreter_sources
 	cd bindings/go && $(GO_ENVIRONMENT) $(GO) test -race -count=10 ./...
+	SKC_RACES=10000 $(MAKE) test-races
 	$(MAKE) rust-asan fuzz licences
 
 # The standard library is not instrumented: its sources are not everywhere.
@@ -84,7 +99,7 @@ rust-asan:
 		--target-dir target/asan --lib --test runs
 
 fuzz: $(BUILD)/rust-tools/bin/cargo-fuzz
-	for target in data source; do \
+	for target in data source exchange; do \
 		$(PYTHON) fuzz/kept.py expand $$target fuzz/corpus/$$target; \
 		PATH="$(CURDIR)/$(BUILD)/rust-tools/bin:$$PATH" $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 \
 			-dict=fuzz/$$target.dict; \
@@ -97,7 +112,13 @@ $(BUILD)/rust-tools/bin/%:
 	$(CARGO) install --locked --quiet --root $(BUILD)/rust-tools $*
 
 bench: $(BUILD)/peers/.ready
-	SKC_PEERS_PYTHON=$(CURDIR)/$(BUILD)/peers/bin/python $(CARGO) bench --locked --bench road --bench confinement --bench injection
+	SKC_PEERS_PYTHON=$(CURDIR)/$(BUILD)/peers/bin/python $(CARGO) bench --locked --bench road --bench cached --bench store --bench skills --bench confinement --bench injection --bench vectors
+	$(MAKE) bench-peers
+
+# A crate of its own: the other caches and what they need are nobody's to build for a test.
+bench-peers:
+	cd benches/peers && $(CARGO) clippy --release --all-targets --locked --quiet -- -D warnings && \
+		$(CARGO) test --release --locked --quiet && $(CARGO) run --release --locked --quiet
 
 $(BUILD)/peers/.ready: Makefile
 	$(PYTHON) -m venv $(BUILD)/peers

@@ -4,11 +4,8 @@
 
 mod pairing;
 
-use std::hint::black_box;
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 
 use pairing::{Row, heading};
 use skillcache::{CacheMode, Config, Data, Library, Outcome, RunOptions, Skill};
@@ -52,33 +49,6 @@ fn cold_run() {
     );
 }
 
-/// An answer from memory, data parsed and keyed, beside parsing the same data and looking it up in a plain map.
-fn hit() {
-    let library = library(":memory:");
-    let text = inputs();
-    let options = RunOptions::default();
-    library.run("mean", Data::parse(&text).expect("JSON"), &options).expect("a run");
-    let plain = Mutex::new(lru::LruCache::new(NonZeroUsize::new(1000).expect("not 0")));
-    plain.lock().expect("no panic").put(text.clone(), "114.25".to_owned());
-    let row = Row {
-        name: "answer from memory",
-        peer: "serde_json parse + Mutex<LruCache> get",
-        blocks: 200,
-        calls: 200,
-        peer_calls: 200,
-    };
-    row.run(
-        || {
-            let data = Data::parse(black_box(&text)).expect("JSON");
-            assert!(library.run("mean", data, &options).expect("a hit").is_cached);
-        },
-        || {
-            black_box(serde_json::from_str::<serde_json::Value>(black_box(&text)).expect("JSON"));
-            assert!(plain.lock().expect("no panic").get(&text).cloned().is_some());
-        },
-    );
-}
-
 /// A put of a new version, on the disk when it returns, beside an insert of the same bytes with the same durability.
 fn durable_put(folder: &Path) {
     let library = library(folder.join("skills.db").to_str().expect("UTF-8"));
@@ -113,6 +83,5 @@ fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     heading();
     cold_run();
-    hit();
     durable_put(folder.path());
 }

@@ -34,7 +34,7 @@ test-asan: | prefix
 test-valgrind: test-c
 	for test in door_test arguments_test sigpipe_test threads_test; do \
 		SKC_TEST_LEVEL=process-only valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite \
-			--trace-children=no $(BUILD)/c/$$test; \
+			--trace-children=no --child-silent-after-fork=yes $(BUILD)/c/$$test; \
 	done
 
 test-cmake: | prefix

@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::{env, fs, process};
 
 use skillcache::json::Value;
-use skillcache::{Config, Data, Library, Outcome, RunOptions, RunResult, Skill};
+use skillcache::{Config, Data, Library, Outcome, RunLimits, RunOptions, RunResult, Skill};
 
 const SKILLS: [&str; 8] = [
     "degree_days",
@@ -22,7 +22,7 @@ const SKILLS: [&str; 8] = [
     "frost_season",
 ];
 const TEXT_COLUMNS: [&str; 2] = ["date", "weather"];
-const TIMEOUT: Duration = Duration::from_millis(300);
+const TIMEOUT_MS: u64 = 300;
 
 type Answer<T> = Result<T, Box<dyn Error>>;
 
@@ -128,7 +128,8 @@ impl Story {
 
     fn time_out(&self) -> Answer<()> {
         self.put("endless")?;
-        let options = RunOptions { timeout: Some(TIMEOUT), ..RunOptions::default() };
+        let limits = RunLimits { timeout_ms: Some(TIMEOUT_MS), ..RunLimits::default() };
+        let options = RunOptions { limits, ..RunOptions::default() };
         let result = self.run("endless", &options, Outcome::Timeout)?;
         let time = human(result.duration);
         println!("\nendless never ends; it was stopped after {time}, outcome {}", result.outcome.name());

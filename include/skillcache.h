@@ -87,7 +87,7 @@
 #define SKC_OUTCOME_OUTPUT_LIMIT 9
 
 /**
- * A file grew beyond its bound, or the disk is full.
+ * A file or the private folder grew beyond its bound, or the disk is full.
  */
 #define SKC_OUTCOME_DISK_LIMIT 10
 
@@ -222,7 +222,8 @@ typedef struct {
      */
     uint64_t cpu_us;
     /**
-     * The child's largest resident size in bytes; 0 on a hit and where it could not be read.
+     * The child's largest resident size in bytes, of one that crashed the largest of some samples; 0 on a hit and where it
+     * could not be read.
      */
     uint64_t peak_memory_bytes;
     /**
@@ -245,6 +246,27 @@ typedef struct {
      * Likewise for stderr.
      */
     bool stderr_truncated;
+    /**
+     * Bytes that it wrote to stdout, kept or not; 0 on a hit, as the next three.
+     */
+    uint64_t stdout_written_bytes;
+    /**
+     * Bytes that it wrote to stderr, kept or not.
+     */
+    uint64_t stderr_written_bytes;
+    /**
+     * Bytes of its answer as it was sent; 0 for one beyond its bound.
+     */
+    uint64_t answer_bytes;
+    /**
+     * Bytes that its private folder held at the end.
+     */
+    uint64_t folder_bytes;
+    /**
+     * What confined the run, on a hit when it ran: level, layers, guarantees, missing, threads as a JSON
+     * object; empty if nothing ran.
+     */
+    skc_str sandbox_json;
 } skc_view;
 
 /**
@@ -402,10 +424,16 @@ skc_status skc_config_on_event(skc_config *config,
 
 /**
  * Opens a database file, or creates it; ":memory:" opens a private one in memory. `config` may be NULL for the defaults
- * and is copied. SKC_E_SANDBOX when the configured mode cannot be had (the error's `missing` names the guarantees);
- * SKC_E_DATABASE, SKC_E_CORRUPT or SKC_E_NEWER_DATABASE when the file cannot be used; it is not changed then.
+ * and is copied. What `sandbox.mode` asks for is found out by the first call that starts a child (put, run, submit's run,
+ * validate, health), which fails with SKC_E_SANDBOX if it cannot be had (the error's `missing` names the guarantees).
+ * SKC_E_DATABASE, SKC_E_CORRUPT or SKC_E_NEWER_DATABASE when the file cannot be used, SKC_E_UNSUPPORTED when it lies on a network
+ * file system (option `store.network_files`); it is not changed then. With `store.access` = `read_only` nothing is ever changed, and a
+ * damaged file is opened as far as it can be read. docs/STORE.md has the whole of it.
  */
-skc_status skc_library_open(const char *path, const skc_config *config, skc_library **out, skc_error **err);
+skc_status skc_library_open(const char *path,
+                            const skc_config *config,
+                            skc_library **out,
+                            skc_error **err);
 
 /**
  * Refuses new calls from now on (SKC_E_CLOSED), cancels runs and tasks and waits for them, as closing does, but frees
@@ -441,16 +469,43 @@ skc_status skc_library_remove(skc_library *library, const char *id, skc_error **
 
 /**
  * The newest versions that pass a filter, by id, as a JSON array of records without code. The filter is NULL or a JSON
- * object: category, complexity, tags (all of them), name (a part of name or id), active, limit, offset.
+ * object: category, complexity, tags (all of them), name (a part of name or id), active, state, min_success_rate (0
+ * to 1), min_usage_count, after (an id: only those after it, for the next page),
+ * limit, offset.
  */
 skc_status skc_library_list(skc_library *library, const char *filter_json, skc_blob **out_json, skc_error **err);
 
 /**
- * Finds skills by words in id, name, description and tags, best first, as a JSON array of id, version, name,
- * description, tags and score (BM25; larger is better). The query is NULL or a JSON object: text, and the members of a
- * filter; limit is 5 unless given.
+ * Finds skills, best first, as a JSON array of id, version, name, description, tags, state, score, text_score and vector_score. The query
+ * is NULL or a JSON object: text (words, or their beginnings, in id, name, description, tags and code), embedding (an array of
+ * as many numbers as the stored ones have), min_score, vector_weight, and the members of a filter; limit is 5 unless given. What is not
+ * active is found only if state or active asks for it.
+ *
+ * score is BM25 for text alone (larger is better), the cosine for an embedding alone (-1 to 1), and for both together, from
+ * 0 to 1, vector_weight (0.5 unless given) of the cosine and the rest of BM25 divided by the best of this search. The parts are null where a
+ * skill has none. Fails with SKC_E_INVALID for an embedding of another length.
  */
-skc_status skc_library_search(skc_library *library, const char *query_json, skc_blob **out_json, skc_error **err);
+skc_status skc_library_search(skc_library *library,
+                              const char *query_json,
+                              skc_blob **out_json,
+                              skc_error **err);
+
+/**
+ * Sets a skill's state: "active", "quarantined" (set aside) or "retired" (put away). What is not active is not run (its runs end as
+ * SKC_OUTCOME_REJECTED) and not found unless asked for. Failures in a row are counted from the beginning.
+ */
+skc_status skc_library_set_state(skc_library *library,
+                                 const char *id,
+                                 const char *state,
+                                 skc_error **err);
+
+/**
+ * Makes the index of words anew from the skills and says how many it has; out_count may be NULL. Every put changes the index with the
+ * skill, so this is needed only if somebody else wrote into the file.
+ */
+skc_status skc_library_rebuild_index(skc_library *library,
+                                     uint64_t *out_count,
+                                     skc_error **err);
 
 /**
  * What is to be said about a source without storing it, as a JSON object: valid (whether a put would take it),
@@ -481,8 +536,10 @@ skc_status skc_library_inject(skc_library *library,
 
 /**
  * Runs a skill and waits for its end, however it ends: SKC_OK with a result the caller owns. Data as for
- * skc_library_inject. Options are NULL or a JSON object: version, cache (auto, yes, no, refresh, required), ttl_s,
- * timeout_ms, max_memory_mb, trace.
+ * skc_library_inject. Options are NULL or a JSON object: version, cache (auto, yes, no, refresh, required), ttl_s, trace,
+ * and limits, which count before the skill's and the library's own and may be larger: timeout_ms, max_cpu_s,
+ * max_memory_mb, max_file_mb, max_open_files, max_threads, max_output_kb, max_answer_kb. They are the options of the same
+ * names in docs/CONFIGURATION.md (room sandbox), which has units, ranges and defaults.
  */
 skc_status skc_library_run(skc_library *library,
                            const char *id,
@@ -493,7 +550,8 @@ skc_status skc_library_run(skc_library *library,
                            skc_error **err);
 
 /**
- * Runs a skill on many data, several at a time (option concurrency; as many as there are processors unless given).
+ * Runs a skill on many data, several at a time (option concurrency; as many as there are processors unless given). The
+ * other options are those of skc_library_run and hold for each run.
  * Items are a JSON array of data. `progress` may be NULL; it is called on this thread after each run, and false cancels
  * what runs and what waits. All items are checked before the first runs. The caller owns the results, which come in the
  * order of the items.
@@ -509,8 +567,9 @@ skc_status skc_library_run_many(skc_library *library,
                                 skc_error **err);
 
 /**
- * Queues a run and comes back at once with a task the caller owns. Everything is copied. SKC_E_BUSY when the queue is
- * full; otherwise as skc_library_run.
+ * Queues a run and comes back at once with a task the caller owns. Everything is copied. The skills that wait take turns:
+ * of one with many tasks, at most one more begins before another skill's single task. SKC_E_BUSY when the queue is full
+ * (option task.queue, all skills together); otherwise as skc_library_run.
  */
 skc_status skc_library_submit(skc_library *library,
                               const char *id,
@@ -537,14 +596,89 @@ skc_status skc_library_metrics(skc_library *library, skc_blob **out_openmetrics,
 skc_status skc_library_health(skc_library *library, skc_blob **out_json, skc_error **err);
 
 /**
- * Empties a cache: "execution", "prepared", "metadata" or "all". Counters go on.
+ * Every bound (entries, bytes) of every cache of which at least `threshold` is used now, as a JSON array of objects: cache,
+ * bound, size, max_size, threshold, message. The threshold is a share: 0.85 is 85 %. Asking raises no event and changes no
+ * counter. SKC_E_INVALID with the path `threshold` when it is not from 0 to 1, or not a number.
  */
-skc_status skc_library_clear(skc_library *library, const char *which, skc_error **err);
+skc_status skc_library_check_caches(skc_library *library,
+                                    double threshold,
+                                    skc_blob **out_json,
+                                    skc_error **err);
 
 /**
- * Drops what is expired in all caches. `out_count` may be NULL; it gets how many entries that were.
+ * Checks the database file now. "quick" reads every page; "full" also holds every index against its table, and every version of every
+ * skill against the hash of its contents. Gives a JSON object: ok (true if nothing was found), findings (an array of kind, where,
+ * message), took_ms. Damage is not an error: it is SKC_OK with findings, which skc_library_health shows from then on, and the
+ * event `store_damaged`; docs/STORE.md says what to do. Takes as long as reading the file; others may read and write meanwhile.
+ * SKC_E_INVALID for another word; SKC_E_BUSY or SKC_E_DATABASE if the check could not be made.
  */
-skc_status skc_library_evict_expired(skc_library *library, uint64_t *out_count, skc_error **err);
+skc_status skc_library_check(skc_library *library,
+                             const char *which,
+                             skc_blob **out_json,
+                             skc_error **err);
+
+/**
+ * Writes a copy of the database to `path` (UTF-8), where nothing may be yet, while others read and write: everything as it was at one
+ * moment. The copy is checked and on the disk before it has its name; until then there is a file beside it whose name begins with a
+ * dot. It is a library like any other, with the permissions of the file; one of ":memory:" can be read by its owner alone. Takes about as
+ * long as writing the file. SKC_E_INVALID if there is something at the path, SKC_E_DATABASE if nothing can be written there, SKC_E_CORRUPT
+ * if the database is too damaged to be copied; nothing is left at the path then.
+ */
+skc_status skc_library_backup(skc_library *library,
+                              const char *path,
+                              skc_error **err);
+
+/**
+ * Empties a cache: "execution" (with the results that are kept in the database), "prepared", "metadata" or "all". Counters go on.
+ */
+skc_status skc_library_clear(skc_library *library,
+                             const char *which,
+                             skc_error **err);
+
+/**
+ * Drops what is expired in all caches, and of the results in the database. `out_count` may be NULL; it gets how many entries that were.
+ */
+skc_status skc_library_evict_expired(skc_library *library,
+                                     uint64_t *out_count,
+                                     skc_error **err);
+
+/**
+ * Stores the skills of a bundle file, a folder of SKILL.md folders or a folder of the reference system's JSON files;
+ * docs/EXCHANGE.md describes them. Each skill goes the way of skc_library_put. What cannot be read or is refused is listed with
+ * the reason and the rest is imported: SKC_OK says that everything was looked at, not that everything was taken. The path is
+ * NUL-terminated UTF-8; symbolic links below it are not followed. Options are NULL or a JSON object: format (auto, the default,
+ * bundle, markdown, reference), on_conflict (for ids that are there with other content: new_version, the default, skip, or
+ * fail, which lists them as rejected), dry_run (true: check everything, store nothing).
+ * `out_json` gets a JSON object the caller owns: format; imported (array of id, version, source; version is null in a dry run);
+ * unchanged (how many were there already); skipped (how many on_conflict left alone); rejected (array of source, id, reason;
+ * id may be null); notes (array of source, note). An import is not one transaction: what was imported stays when a later
+ * skill stops it, and it may be repeated. SKC_E_INVALID when nothing can be read at the path; SKC_E_UNSUPPORTED for a bundle of
+ * a later format; what stops everything (SKC_E_DATABASE, SKC_E_BUSY, SKC_E_SANDBOX, SKC_E_CLOSED ...) with what was done so far
+ * as `report` in the error's JSON. Takes about as long as putting each skill; other threads may use the library meanwhile.
+ */
+skc_status skc_library_import(skc_library *library,
+                              const char *path,
+                              const char *options_json,
+                              skc_blob **out_json,
+                              skc_error **err);
+
+/**
+ * Writes skills to a bundle file or to a folder; docs/EXCHANGE.md describes the formats and what each keeps. The target appears
+ * when everything is written and on the disk; if anything fails before that, what was there is there still. The path is
+ * NUL-terminated UTF-8; its parent folder must be there. Options are NULL or a JSON object: format (bundle, the default,
+ * markdown, reference), ids (array of skill ids) or filter (as skc_library_list takes it; all skills unless given), versions
+ * (newest, the default, or all, for bundles), overwrite (true: replace the file, or the files of the same names in the folder;
+ * otherwise a target that is there is SKC_E_INVALID, except an empty folder).
+ * `out_json` gets a JSON object the caller owns: format; exported (how many skills); versions (how many versions of them);
+ * rejected (array of source, id, reason: what could not be read or does not fit); notes (array of source, note: what the format
+ * could not keep). Skills put or removed meanwhile may be in it or not. SKC_E_INVALID for a bad option or target;
+ * SKC_E_DATABASE when the library cannot be read or the target cannot be written to.
+ */
+skc_status skc_library_export(skc_library *library,
+                              const char *path,
+                              const char *options_json,
+                              skc_blob **out_json,
+                              skc_error **err);
 
 /**
  * A draft. Nothing is checked before it is put, except that id and code are text: NULL if either is NULL (a NULL code
@@ -555,10 +689,14 @@ skc_skill *skc_skill_new(const char *id, const char *code, size_t code_len);
 /**
  * Sets a field of a draft: plain text for texts and choices, JSON text for lists, schemas, parameters, numbers and
  * true/false. The fields are those of skc_skill_json, and expected_version: the put fails with SKC_E_CONFLICT unless
- * that is the newest version (0: not there yet). SKC_E_INVALID for an unknown field or a value it does not take. Views
+ * that is the newest version (0: not there yet). The limits of skc_library_run are fields too; each sets one member of
+ * `limits`, and a limit counts before the library's own. SKC_E_INVALID for an unknown field or a value it does not take. Views
  * of this skill's JSON end here.
  */
-skc_status skc_skill_set(skc_skill *skill, const char *field, const char *value, skc_error **err);
+skc_status skc_skill_set(skc_skill *skill,
+                         const char *field,
+                         const char *value,
+                         skc_error **err);
 
 /**
  * Its id. Empty for NULL.
@@ -637,7 +775,8 @@ void skc_result_view(const skc_result *result,
 
 /**
  * Everything as one JSON object: outcome, skill, cached, value, stdout, stderr, stdout_truncated, stderr_truncated,
- * duration_us, usage, level, trace, error. Empty for NULL.
+ * duration_us, usage (cpu_us, peak_memory_bytes, stdout_bytes, stderr_bytes, answer_bytes, folder_bytes), level, sandbox,
+ * trace, error. Empty for NULL.
  */
 skc_str skc_result_json(const skc_result *result);
 
@@ -662,12 +801,13 @@ const skc_result *skc_results_at(const skc_results *results, size_t index);
 void skc_results_free(skc_results *results);
 
 /**
- * SKC_OK once the task has finished, SKC_PENDING before. Costs one lock.
+ * SKC_OK once the task has finished, SKC_PENDING before. Costs two loads and no lock: call it in every frame.
  */
 skc_status skc_task_poll(const skc_task *task);
 
 /**
- * A descriptor that is readable once the task has finished. The task owns it: poll it, do not read or close it. -1 for
+ * A descriptor that is readable once the task has finished; made by the first of these calls. The task owns it: poll it, do
+ * not read or close it. -1 when the process is out of descriptors, for
  * NULL and in a forked child.
  */
 int skc_task_fd(skc_task *task);
@@ -683,7 +823,8 @@ skc_status skc_task_wait(skc_task *task,
                          skc_error **err);
 
 /**
- * Ends the run, waiting or going on: its result has the outcome cancelled. A finished task keeps its result.
+ * Ends the run: its result has the outcome cancelled. One that waits has it when this returns, and its place in the queue
+ * is free; one that is running has it as soon as its child is gone. A finished task keeps its result.
  */
 skc_status skc_task_cancel(skc_task *task);
 
@@ -717,7 +858,8 @@ skc_str skc_error_message(const skc_error *error);
 
 /**
  * The whole error as a JSON object: code, name, message, retriable, and what applies of line, column (from 1), path,
- * rule, missing (array of names), suggestion, findings (as skc_library_validate lists them). Empty for NULL.
+ * rule, missing (array of names), suggestion, findings (as skc_library_validate lists them), report (what
+ * skc_library_import had done before it stopped). Empty for NULL.
  */
 skc_str skc_error_json(const skc_error *error);
 

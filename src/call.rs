@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, hint, nearest};
 use crate::json::Value;
+use crate::limits::RunLimits;
 
 /// Whether a run may be answered from memory, and whether its answer is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,10 +30,8 @@ pub struct RunOptions {
     pub cache: Option<CacheMode>,
     /// How long the result may be handed out.
     pub ttl: Option<Duration>,
-    /// Wall-clock time.
-    pub timeout: Option<Duration>,
-    /// Address space in MiB.
-    pub max_memory_mb: Option<u64>,
+    /// Instead of the skill's and the library's own.
+    pub limits: RunLimits,
     /// The caller's correlation id; comes back in the result and in events.
     pub trace: Option<String>,
     /// How many runs of `run_many` go on at the same time; nothing for the number of processors.
@@ -103,17 +102,23 @@ pub(crate) fn not_json(what: &str, error: crate::json::ParseError) -> Error {
         .at(line, column)
 }
 
+/// The members of what the door takes as a JSON object; an empty text has none.
+pub(crate) fn members(text: &str, what: &str) -> Result<Vec<(String, Value)>> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    match Value::parse(text).map_err(|error| not_json(what, error))? {
+        Value::Object(members) => Ok(members),
+        other => Err(Error::invalid(format!("{what}: a JSON object is expected, not {}", other.kind()))),
+    }
+}
+
 impl RunOptions {
     /// Reads the JSON of the door. An empty text is no options.
     pub fn parse(text: &str) -> Result<Self> {
         let mut options = RunOptions::default();
-        if text.trim().is_empty() {
-            return Ok(options);
-        }
-        let value = Value::parse(text).map_err(|error| not_json("the options", error))?;
-        let members = value.as_object().ok_or_else(|| Error::invalid("the options of a run are a JSON object"))?;
-        for (name, value) in members {
-            options.set(name, value)?;
+        for (name, value) in members(text, "the options")? {
+            options.set(&name, &value)?;
         }
         Ok(options)
     }
@@ -125,7 +130,7 @@ impl RunOptions {
             number.ok_or_else(|| bad_option(name, &format!("a whole number from {min} to {max}"), value))
         };
         match name {
-            _ if *value == Value::Null => {}
+            _ if self.limits.set(name, value, name)? || *value == Value::Null => {}
             "version" => self.version = u32::try_from(number(0, i64::from(u32::MAX))?).unwrap_or(u32::MAX),
             "cache" => {
                 let mode = value.as_str().and_then(CacheMode::named);
@@ -138,8 +143,6 @@ impl RunOptions {
                     seconds.ok_or_else(|| bad_option(name, "a number of seconds from 0 to 315360000", value))?;
                 self.ttl = Some(Duration::from_secs_f64(seconds));
             }
-            "timeout_ms" => self.timeout = Some(Duration::from_millis(number(1, 86_400_000)?)),
-            "max_memory_mb" => self.max_memory_mb = Some(number(32, 1_048_576)?),
             "concurrency" => self.concurrency = usize::try_from(number(1, 1024)?).ok(),
             "trace" => {
                 let trace = value.as_str().filter(|trace| trace.len() <= 256);
@@ -147,17 +150,19 @@ impl RunOptions {
                     Some(trace.ok_or_else(|| bad_option(name, "text of at most 256 bytes", value))?.to_owned());
             }
             _ => {
-                let known = ["version", "cache", "ttl_s", "timeout_ms", "max_memory_mb", "concurrency", "trace"];
-                let meant = nearest(name, known);
-                let hint = meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
-                return Err(Error::invalid(format!("a run has no option `{name}`{hint}")).path(name).suggestion(meant));
+                let known = ["version", "cache", "ttl_s", "concurrency", "trace"].iter().chain(RunLimits::NAMES);
+                // Options of the library are called by their room.
+                let meant = nearest(name.strip_prefix("sandbox.").unwrap_or(name), known.copied());
+                let message = format!("a run has no option `{name}`{}", hint(meant, String::new));
+                return Err(Error::invalid(message).path(name).suggestion(meant));
             }
         }
         Ok(())
     }
 }
 
-fn bad_option(name: &str, takes: &str, value: &Value) -> Error {
+/// That an option does not take a value.
+pub(crate) fn bad_option(name: &str, takes: &str, value: &Value) -> Error {
     let shown = value.to_text();
     let shown = if shown.len() <= 60 { shown } else { value.kind().to_owned() };
     Error::invalid(format!("the option `{name}` cannot be {shown}: it takes {takes}")).path(name).rule("range")

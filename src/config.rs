@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use crate::error::{Code, Error, Result, nearest};
+use crate::error::{Code, Error, Result, hint, nearest};
 
 /// What values an option takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,6 +19,17 @@ pub enum Kind {
         max: u64,
         /// What is counted.
         unit: &'static str,
+    },
+    /// The same, or `auto`.
+    Derived {
+        /// The smallest.
+        min: u64,
+        /// The largest.
+        max: u64,
+        /// What is counted.
+        unit: &'static str,
+        /// What `auto` means.
+        auto: &'static str,
     },
     /// A number within these bounds, both included.
     Ratio {
@@ -111,34 +122,89 @@ macro_rules! options {
 
 const HOURS: Kind = Kind::Integer { min: 0, max: 315_360_000, unit: "s" };
 const ENTRIES: Kind = Kind::Integer { min: 0, max: 100_000_000, unit: "entries" };
+const MEBIBYTES: Kind = Kind::Integer { min: 1, max: 1_048_576, unit: "MiB" };
 
 options! {
     cache_execution_enabled: bool, "cache.execution.enabled", Kind::Switch, "true", ["enable_result_cache"],
         "Whether results are cached at all. Off, every run runs, whatever the skill or the call asks for.";
     cache_execution_max_entries: u64, "cache.execution.max_entries", ENTRIES, "1000", ["max_execution_cache_size"],
-        "How many results are kept in memory; the least recently used one leaves first. 0 keeps none.";
+        "How many results are kept in memory; which one leaves for another is `cache.execution.policy`'s to say. 0 keeps none.";
+    cache_execution_max_mb: u64, "cache.execution.max_mb", MEBIBYTES, "128", [],
+        "How much memory the results may take, keys, overhead and the texts by which they are found included. A result that would take more \
+         than an eighth of seven eighths of it (of a shard's part of that) is not kept, and is counted.";
     cache_execution_ttl_s: u64, "cache.execution.ttl_s", HOURS, "86400", ["execution_cache_ttl_hours" * 3600],
-        "How long a result may be handed out, unless the skill or the call says otherwise. 0 keeps none.";
+        "How long a result may be handed out, unless the skill or the call says otherwise. 0 keeps none. It \
+         is settled when a result is kept: a shorter one holds for what is kept from then on. Time does not go on while the machine \
+         is suspended.";
+    cache_execution_policy: String, "cache.execution.policy", Kind::Choice(&["lru", "2q"]), "lru", [],
+        "Which result leaves a full cache. `lru`: the least recently used one. `2q`: one of the newcomers, unless they are less than a tenth or \
+         have been asked for three times; for workloads with many inputs that never come back. `ghost_hits` in the statistics says what \
+         the other one would have won.";
+    cache_execution_shards: u64, "cache.execution.shards", Kind::Integer { min: 0, max: 256, unit: "shards" }, "0", [],
+        "Into how many parts the results are divided, so that threads are not in each other's way. Order and bounds are exact within each part \
+         alone. 0: one up to 4095 entries, and 16 from there on.";
     cache_prepared_enabled: bool, "cache.prepared.enabled", Kind::Switch, "true", ["enable_compilation_cache"],
         "Whether parsed skills (slots, determinism, the interpreter's verdict) are kept in memory.";
-    cache_prepared_max_entries: u64, "cache.prepared.max_entries", ENTRIES, "500", [],
+    cache_prepared_max_entries: Option<u64>, "cache.prepared.max_entries",
+        Kind::Derived { min: 0, max: 100_000_000, unit: "entries", auto: "half of `cache.execution.max_entries`, and at least 1" }, "auto", [],
         "How many parsed skills are kept in memory.";
-    cache_prepared_ttl_s: u64, "cache.prepared.ttl_s", HOURS, "172800", [],
+    cache_prepared_max_mb: u64, "cache.prepared.max_mb", MEBIBYTES, "64", [],
+        "How much memory the parsed skills may take. One that would take more than an eighth of it is not kept, and is counted.";
+    cache_prepared_ttl_s: Option<u64>, "cache.prepared.ttl_s",
+        Kind::Derived { min: 0, max: 630_720_000, unit: "s", auto: "twice `cache.execution.ttl_s`" }, "auto", [],
         "How long a parsed skill is kept.";
     cache_metadata_max_entries: u64, "cache.metadata.max_entries", ENTRIES, "500", ["max_metadata_cache_size"],
-        "How many skill records are kept in memory. A record is checked against the database before each use.";
+        "How many skill records are kept in memory. A record is never used unless it is known to be what the database holds.";
+    cache_metadata_max_mb: u64, "cache.metadata.max_mb", MEBIBYTES, "64", [],
+        "How much memory the skill records may take. One that would take more than an eighth of it is not kept, and is counted.";
     cache_metadata_ttl_s: u64, "cache.metadata.ttl_s", HOURS, "259200", ["metadata_cache_ttl_hours" * 3600],
         "How long a skill record is kept.";
     cache_alert_threshold: f64, "cache.alert_threshold", Kind::Ratio { min: 0.0, max: 1.0 }, "0.85", ["cache_utilization_threshold"],
-        "The share of its entries at which a cache raises the event `cache_utilization`, once per crossing.";
+        "The share of its entries, or of its bytes, at which a cache raises the event `cache_utilization`: when it is reached or exceeded, once \
+         per crossing, and again only after less than 80/85 of it was in use.";
+    cache_alert_interval_s: u64, "cache.alert_interval_s", Kind::Integer { min: 0, max: 31_536_000, unit: "s" }, "60", [],
+        "The least time between two such events about the same bound of the same cache. A crossing within it is told when it is over, if the \
+         cache is still as full.";
     pool_size: u64, "pool.size", Kind::Integer { min: 1, max: 1000, unit: "connections" }, "10", ["pool_size"],
-        "How many database connections are kept. They are opened when first needed. `:memory:` always has one.";
+        "How many database connections are kept. They are opened when first needed. `:memory:` has one, and no overflow.";
     pool_max_overflow: u64, "pool.max_overflow", Kind::Integer { min: 0, max: 1000, unit: "connections" }, "20", ["max_overflow"],
-        "How many connections may be opened beyond `pool.size` when all are in use.";
+        "How many connections may be opened beyond `pool.size`. They are opened as soon as all others are in use, and closed when they come back and \
+         nobody waits.";
     pool_timeout_ms: u64, "pool.timeout_ms", Kind::Integer { min: 1, max: 3_600_000, unit: "ms" }, "30000", ["pool_timeout" * 1000],
-        "How long a call waits for a connection, and for another process's write, before it fails.";
+        "How long a call waits for a connection, and for another process's write, before it fails. Who asked first gets a connection first.";
     pool_recycle_s: u64, "pool.recycle_s", Kind::Integer { min: 1, max: 315_360_000, unit: "s" }, "3600", ["pool_recycle"],
-        "The age at which an idle connection is replaced. Does not apply to `:memory:`.";
+        "The age from which on a connection is replaced, when it is next asked for or comes back. Does not apply to `:memory:`.";
+    pool_leak_after_s: u64, "pool.leak_after_s", Kind::Integer { min: 1, max: 31_536_000, unit: "s" }, "60", [],
+        "A connection that has been in use for longer is counted in `leaks`, and raises the event `pool_leak`.";
+    pool_alert_interval_s: u64, "pool.alert_interval_s", Kind::Integer { min: 0, max: 31_536_000, unit: "s" }, "300", [],
+        "The least time between two events of the pool of the same kind. The first is raised at once.";
+    store_network_files: String, "store.network_files", Kind::Choice(&["refuse", "allow"]), "refuse", [],
+        "What is done with a database on a file system that several machines share, or a guest and its host (NFS, SMB, 9P, virtiofs, SSHFS and \
+         others; docs/STORE.md lists them). `refuse` does not open it: such a file is damaged sooner or later. `allow` is for a file \
+         that only one machine ever opens.";
+    store_access: String, "store.access", Kind::Choice(&["read_write", "read_only"]), "read_write", [],
+        "`read_only` creates and changes nothing: no schema is brought forward, puts and removals are refused with `SKC_E_UNSUPPORTED`, and how \
+         often skills are used is counted in memory alone. A damaged file is opened as far as it can be read, and said to be damaged. For reading \
+         and exporting what is left of one, and for libraries on a read-only disk.";
+    store_check_on_open: bool, "store.check_on_open", Kind::Switch, "true", [],
+        "Whether every page of the file is checked in the background, once, a second after it was opened. `health` has the result, and damage raises \
+         the event `store_damaged`.";
+    store_quarantine_after: u64, "store.quarantine_after", Kind::Integer { min: 0, max: 1_000_000, unit: "failures" }, "0", [],
+        "After how many failures in a row a skill is set aside (`state = quarantined`): it is not run and not found until it gets new content \
+         or its state is set. Runs that were carried out count, and only what is the skill's fault: `error`, `no_result`, `invalid_output`, \
+         `timeout`, `crashed` and the limits. 0: never.";
+    store_results_enabled: bool, "store.results.enabled", Kind::Switch, "true", [],
+        "Whether results are kept in the database too, so that they outlive the process. What is not kept in memory \
+         (`cache`, `cache.execution.*`) is not kept there either. Not for `:memory:`, and not with \
+         `python.site_packages`: no key knows which version a package has.";
+    store_results_max_entries: u64, "store.results.max_entries", ENTRIES, "10000", [],
+        "How many results the database keeps; the oldest leave first.";
+    store_results_max_mb: u64, "store.results.max_mb", MEBIBYTES, "64", [],
+        "How much of the database the results may take. One that would take more than an eighth of it is not kept there, and is counted.";
+    store_vectors: String, "store.vectors", Kind::Choice(&["f32", "int8"]), "f32", [],
+        "How embeddings are kept in memory once one was searched for. `f32`: as they are, 4 bytes a number. `int8`: 1 byte a number, several times \
+         faster to search; the best candidates are ranked anew by what is stored, so that scores are exact, and a skill is missed only if \
+         rounding puts it behind four times as many as were asked for.";
     sandbox_mode: String, "sandbox.mode", Kind::Choice(&["strict", "best_effort"]), "strict", [],
         "`strict` refuses to run anything unless every guarantee of docs/SECURITY.md holds on this machine, which is found out by trying, \
          and names what is missing. `best_effort` runs with what there is; every result says at which level it ran.";
@@ -147,11 +213,12 @@ options! {
     sandbox_start: String, "sandbox.start", Kind::Choice(&["cold"]), "cold", [],
         "How a run gets its interpreter. `cold` starts a fresh one for every run.";
     sandbox_timeout_ms: u64, "sandbox.timeout_ms", Kind::Integer { min: 1, max: 86_400_000, unit: "ms" }, "30000", ["execution_timeout" * 1000],
-        "Wall-clock time of one run, from the start of its interpreter.";
+        "Wall-clock time of one run, from when its start is asked for.";
     sandbox_max_cpu_s: u64, "sandbox.max_cpu_s", Kind::Integer { min: 1, max: 86_400, unit: "s" }, "10", [],
         "Processor time of one run. Ends as `timeout`.";
     sandbox_max_memory_mb: u64, "sandbox.max_memory_mb", Kind::Integer { min: 32, max: 1_048_576, unit: "MiB" }, "128", ["max_memory"],
-        "Address space of one run, interpreter included (it needs about 20 MiB), per process.";
+        "Address space of one run, interpreter included (it needs about 20 MiB), per process. NumPy 2.4 needs 98 MiB to be imported and 147 for \
+         linear algebra, FFT and random numbers in one skill: give such skills 256.";
     sandbox_max_file_mb: u64, "sandbox.max_file_mb", Kind::Integer { min: 0, max: 1_048_576, unit: "MiB" }, "64", [],
         "Size of a run's private folder, and of the largest file in it. The folder is removed afterwards.";
     sandbox_max_open_files: u64, "sandbox.max_open_files", Kind::Integer { min: 16, max: 65_536, unit: "descriptors" }, "64", [],
@@ -167,7 +234,8 @@ options! {
         "The interpreter: a path, or a name looked up in PATH. It may be a shim; the real executable is asked for once.";
     python_site_packages: String, "python.site_packages", Kind::Text, "off", [],
         "`off`: skills see the standard library alone. `on`: also the interpreter's own site-packages. Anything else is \
-         an absolute path that is added to `sys.path`.";
+         an absolute path that is added to `sys.path`. For a virtual environment, name its interpreter in `python.executable` and say `on`. What \
+         packages need in memory: `sandbox.max_memory_mb`.";
     policy_mode: String, "policy.mode", Kind::Choice(&["enforce", "warn", "off"]), "enforce", [],
         "What a finding of severity `error` does. `enforce` refuses the skill (`SKC_E_SECURITY`, or the outcome `rejected` for a \
          version that is stored already), `warn` only says so, `off` does not look. `docs/POLICY.md` has the rules.";
@@ -187,7 +255,7 @@ options! {
     task_workers: u64, "task.workers", Kind::Integer { min: 1, max: 1024, unit: "threads" }, "4", [],
         "How many submitted tasks run at the same time. Threads are started when first needed.";
     task_queue: u64, "task.queue", Kind::Integer { min: 1, max: 1_000_000, unit: "tasks" }, "1024", [],
-        "How many submitted tasks may wait; one more is refused with `SKC_E_BUSY`.";
+        "How many submitted tasks may wait, of all skills together; one more is refused with `SKC_E_BUSY`. Skills that wait take turns.";
 }
 
 impl Config {
@@ -207,9 +275,10 @@ impl Config {
 
 fn unknown(key: &str) -> Error {
     let names = OPTIONS.iter().flat_map(|row| std::iter::once(row.name).chain(row.aliases.iter().map(|a| a.name)));
-    let meant = nearest(key, names);
-    let hint = meant
-        .map_or_else(|| "; docs/CONFIGURATION.md lists them".to_owned(), |name| format!("; did you mean `{name}`?"));
+    // What skills and calls call a limit is its name without the room.
+    let limit = OPTIONS.iter().find(|row| crate::limits::short_name(row) == Some(key)).map(|row| row.name);
+    let meant = limit.or_else(|| nearest(key, names));
+    let hint = hint(meant, || "; docs/CONFIGURATION.md lists them".to_owned());
     Error::invalid(format!("unknown option `{key}`{hint}")).path(key).suggestion(meant)
 }
 
@@ -234,6 +303,17 @@ impl Setting for u64 {
             ((0.0..9e15).contains(&scaled) && scaled.fract() == 0.0).then_some(scaled as u64)
         };
         whole.or_else(fraction).filter(|number| (min..=max).contains(number)).ok_or_else(|| refuse(row, text))
+    }
+}
+
+impl Setting for Option<u64> {
+    fn read(row: &OptionRow, text: &str, factor: u64) -> Result<Self> {
+        let Kind::Derived { min, max, unit, .. } = row.kind else { return Err(refuse(row, text)) };
+        if text.trim() == "auto" {
+            return Ok(None);
+        }
+        let number = u64::read(&OptionRow { kind: Kind::Integer { min, max, unit }, ..*row }, text, factor);
+        number.map(Some).map_err(|_| refuse(row, text))
     }
 }
 
@@ -281,9 +361,12 @@ pub(crate) fn module_names(list: &str) -> impl Iterator<Item = &str> {
 }
 
 impl Kind {
-    fn range(self) -> String {
+    pub(crate) fn range(self) -> String {
         match self {
             Kind::Integer { min, max, unit } => format!("a whole number from {min} to {max} ({unit})"),
+            Kind::Derived { min, max, unit, auto } => {
+                format!("a whole number from {min} to {max} ({unit}), or `auto`: {auto}")
+            }
             Kind::Ratio { min, max } => format!("a number from {min} to {max}"),
             Kind::Switch => "true or false".to_owned(),
             Kind::Choice(words) => format!("one of: {}", words.join(", ")),
@@ -303,7 +386,10 @@ pub fn documentation() -> String {
         "# Configuration\n\nGenerated from the option table in `src/config.rs` by `make header`; do not edit.\n\n\
          Options are text, set by `skc_config_set`, the mapping given to `skillcache.open`, or `Config::set`. An unknown \
          name or a value out of range is refused with `SKC_E_INVALID`, and the message says what would be right.\n\
-         An alias is the reference system's own name; where it counts in another unit, the factor is given.\n",
+         An alias is the reference system's own name; where it counts in another unit, the factor is given.\n\n\
+         Options that are also *limits* can be set by a skill (a member of its `limits`, or the field of that name) and by a call \
+         (an option of that name) in the same ranges. A call's counts before the skill's, and the skill's before the library's. Each may \
+         be larger than the next one's: the host sets all three, and what a skill's code does sets none.\n",
     );
     for row in OPTIONS {
         let _ = write!(
@@ -314,6 +400,9 @@ pub fn documentation() -> String {
             row.kind.range(),
             row.default
         );
+        if let Some(name) = crate::limits::short_name(row) {
+            let _ = writeln!(page, "* Limit: `{name}` for a skill and for a call.");
+        }
         for alias in row.aliases {
             let times = if alias.factor == 1 { String::new() } else { format!(" (times {})", alias.factor) };
             let _ = writeln!(page, "* Alias: `{}`{times}.", alias.name);
@@ -361,6 +450,8 @@ mod tests {
         let error = Config::default().set("sandbox.timeout", "1").expect_err("unknown");
         assert_eq!(error.code(), Code::Invalid);
         assert_eq!(error.details().suggestion.as_deref(), Some("sandbox.timeout_ms"));
+        let error = Config::default().set("max_cpu_s", "1").expect_err("that is what calls say");
+        assert_eq!(error.details().suggestion.as_deref(), Some("sandbox.max_cpu_s"));
     }
 
     #[test]

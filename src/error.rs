@@ -125,6 +125,8 @@ pub struct Details {
     pub suggestion: Option<String>,
     /// What the policy found, if that is the reason: the objects that `validate` lists.
     pub findings: Vec<Value>,
+    /// What was done before it, for calls that do many things one after another: the report that they would have given.
+    pub report: Option<Value>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -199,6 +201,11 @@ impl Error {
         self
     }
 
+    pub(crate) fn report(mut self, report: Value) -> Self {
+        self.0.details.report = Some(report);
+        self
+    }
+
     pub(crate) fn suggestion(mut self, suggestion: Option<impl Into<String>>) -> Self {
         self.0.details.suggestion = suggestion.map(Into::into);
         self
@@ -224,6 +231,7 @@ impl Error {
         if !details.findings.is_empty() {
             object.push(("findings", Value::Array(details.findings.clone())));
         }
+        object.extend(details.report.as_ref().map(|report| ("report", report.clone())));
         object.push(("retriable", Value::Bool(code.is_retriable())));
         Value::object(object).to_text()
     }
@@ -240,6 +248,11 @@ pub(crate) fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)
         .filter(|name| !name.is_empty())
+}
+
+/// What to say after "there is no such name": which was meant, or something else.
+pub(crate) fn hint(meant: Option<&str>, otherwise: impl FnOnce() -> String) -> String {
+    meant.map_or_else(otherwise, |meant| format!("; did you mean `{meant}`?"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,11 @@
 //! The facade: everything a caller can ask of a library.
 
+mod export;
+mod import;
+
 use std::fmt;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -11,16 +15,19 @@ use crate::cache::key;
 use crate::call::{Data, RunOptions, not_json};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
-use crate::execution::{Execution, Script};
+use crate::execution::{Execution, Given, Script};
 use crate::json::Value;
-use crate::monitor::event::Severity;
 use crate::monitor::{memory, metrics};
 use crate::python::{self, Analysis, Finding, Names, SyntaxFault, rules::RULES_VERSION};
 use crate::result::RunResult;
 use crate::sandbox::{CancelToken, with_signals_blocked};
 use crate::skill::{Skill, check_id};
-use crate::store::Filter;
+use crate::store::pool::{Counts, PoolStats, Settings, Warning};
+use crate::store::{Filter, Finding as Damage, Match, Query};
 use crate::task::{Task, TaskQueue};
+
+pub use export::{ExportOptions, Versions};
+pub use import::{ImportOptions, OnConflict};
 
 /// Receives events as JSON text, one at a time, on a thread of the library.
 pub type EventCallback = Box<dyn Fn(&str) + Send + Sync>;
@@ -47,16 +54,19 @@ impl Library {
     ///
     /// # Errors
     ///
-    /// [`Code::Sandbox`] when the configured mode cannot be had; [`Code::Database`], [`Code::Corrupt`] or
-    /// [`Code::NewerDatabase`] when the file cannot be used. The file is not changed then.
+    /// [`Code::Database`], [`Code::Corrupt`] or [`Code::NewerDatabase`] when the file cannot be used, [`Code::Unsupported`] when it lies
+    /// on a network file system. The file is not changed then. What `sandbox.mode` asks for is found out by the first call that starts a child ([`put`](Library::put),
+    /// [`run`](Library::run), [`validate`](Library::validate), [`health`](Library::health)), which fails with [`Code::Sandbox`] if
+    /// it cannot be had.
     pub fn open(path: &str, config: &Config) -> Result<Self> {
         Library::open_with_events(path, config, None)
     }
 
     /// Opens with a callback that gets every event; [`next_event`](Library::next_event) is refused then.
     pub fn open_with_events(path: &str, config: &Config, callback: Option<EventCallback>) -> Result<Self> {
-        // The pool starts threads of its own.
+        // Whatever starts a thread of its own.
         let execution = Arc::new(with_signals_blocked(|| Execution::new(path, config))?);
+        with_signals_blocked(|| execution.watch_store())?;
         let has_callback = callback.is_some();
         let callback = callback.map(|callback| deliver_events(execution.clone(), callback)).transpose()?;
         Ok(Library {
@@ -91,10 +101,7 @@ impl Library {
     pub fn remove(&self, id: &str) -> Result<()> {
         self.check_open()?;
         check_id(id)?;
-        self.execution.store.remove(id)?;
-        let fields = vec![("skill", Value::from(id))];
-        self.execution.monitor.event("skill_removed", Severity::Info, &format!("skill `{id}` was removed"), fields);
-        Ok(())
+        self.execution.remove(id)
     }
 
     /// The newest versions that pass a filter, by id.
@@ -103,10 +110,24 @@ impl Library {
         self.execution.store.list(filter)
     }
 
-    /// Skills that have any of the words, best first, with their scores.
-    pub fn search(&self, text: &str, filter: &Filter) -> Result<Vec<(Skill, f64)>> {
+    /// The skills that fit words, an embedding, or both best, the best first, with their scores.
+    pub fn search(&self, query: &Query) -> Result<Vec<Match>> {
         self.check_open()?;
-        self.execution.store.search(text, filter)
+        self.execution.store.search(query)
+    }
+
+    /// Sets a skill's state: `active`, `quarantined` (set aside) or `retired` (put away). What is not active is not run (`rejected`) and not
+    /// found by a search that does not ask for it. Failures in a row are counted from the beginning.
+    pub fn set_state(&self, id: &str, state: &str) -> Result<()> {
+        self.check_open()?;
+        check_id(id)?;
+        self.execution.set_state(id, state)
+    }
+
+    /// Makes the index of words anew from the skills; says how many it has. Never needed unless somebody else wrote into the file.
+    pub fn rebuild_index(&self) -> Result<u64> {
+        self.check_open()?;
+        self.execution.store.rebuild_index()
     }
 
     /// What is to be said about a source without storing it: `{"valid", "findings", "deterministic", "reasons", "slots",
@@ -148,7 +169,14 @@ impl Library {
     /// Runs a skill and waits for its end. An error means that it could not be run at all.
     pub fn run(&self, id: &str, data: Data, options: &RunOptions) -> Result<RunResult> {
         self.check_open()?;
-        self.execution.run(id, data, options, None)
+        self.execution.run(id, &Given::Read(data), options, None)
+    }
+
+    /// The same for data as JSON text, which is what [`Data::parse`] reads. A run that is answered from memory never has it read:
+    /// its canonical text is enough, and for bytes that were there before not even that is needed.
+    pub fn run_text(&self, id: &str, data: &str, options: &RunOptions) -> Result<RunResult> {
+        self.check_open()?;
+        self.execution.run(id, &Given::Text(data), options, None)
     }
 
     /// Runs a skill on many data, several at a time; results come in the order of the items.
@@ -167,8 +195,7 @@ impl Library {
         let total = items.len();
         let workers =
             options.concurrency.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let cancel = CancelToken::new().map_err(|error| Error::new(Code::Busy, format!("no descriptor: {error}")))?;
-        let (cancel, next) = (Arc::new(cancel), AtomicUsize::new(0));
+        let (cancel, next) = (Arc::<CancelToken>::default(), AtomicUsize::new(0));
         let items: Vec<Mutex<Option<Data>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
         let work = |done: mpsc::Sender<(usize, Result<RunResult>)>| {
             let take = || next.fetch_add(1, Ordering::Relaxed);
@@ -177,7 +204,7 @@ impl Library {
                 let result = if cancel.is_cancelled() {
                     Ok(RunResult::cancelled(id, options))
                 } else {
-                    self.execution.run(id, data, options, Some(&cancel))
+                    self.execution.run(id, &Given::Read(data), options, Some(&cancel))
                 };
                 if done.send((index, result)).is_err() {
                     return;
@@ -239,7 +266,7 @@ impl Library {
             ("version", Value::from(env!("CARGO_PKG_VERSION"))),
             ("uptime_s", Value::from(execution.monitor.uptime().as_secs_f64())),
             ("caches", Value::object(caches)),
-            ("pool", execution.store.pool_stats()),
+            ("pool", execution.store.pool_stats().to_value()),
             ("store", execution.store.stats()?),
             ("runs", runs.to_value()),
             ("latency_us", runs.latency_value()),
@@ -256,6 +283,7 @@ impl Library {
             ("level", Value::from(level.map(|level| level.name))),
             ("layers", level.map_or(Value::Null, |level| Value::from(level.layers.clone()))),
             ("missing", level.map_or(Value::Null, |level| Value::from(level.missing.clone()))),
+            ("threads", level.and_then(|level| level.to_value().get("threads").cloned()).unwrap_or(Value::Null)),
         ])
     }
 
@@ -264,16 +292,68 @@ impl Library {
         self.check_open()?;
         let caches = self.execution.cache_stats().map(|(name, stats)| metrics::CacheNumbers {
             name,
-            counters: [stats.hits, stats.misses, stats.evictions, stats.expirations],
-            gauges: [stats.size, stats.bytes],
+            counters: [
+                stats.hits,
+                stats.misses,
+                stats.evictions,
+                stats.expirations,
+                stats.refusals,
+                stats.coalesced,
+                stats.ghost_hits,
+                stats.ghost_misses,
+            ],
+            gauges: [stats.size, stats.max_size, stats.bytes, stats.max_bytes],
         });
-        let skills = self.execution.store.stats()?.get("skills").and_then(Value::as_i64).unwrap_or(0);
-        Ok(metrics::exposition(&self.execution.monitor.runs(), &caches, u64::try_from(skills).unwrap_or(0)))
+        let skills = self.execution.store.count()?;
+        let pool = pool_numbers(&self.execution.store.pool_stats());
+        Ok(metrics::exposition(&self.execution.monitor.runs(), &caches, &pool, skills))
     }
 
-    /// Whether each part works, really tried: `{"status", "components"}`.
+    /// The number that changes with every commit of any process; for `benches/skills.rs` alone.
+    #[doc(hidden)]
+    pub fn generation(&self) -> Option<u64> {
+        self.execution.store.generation().map(crate::store::Generation::number)
+    }
+
+    /// Checks the database file now: `quick` reads every page, `full` also holds every index against its table and every version against the
+    /// hash of its contents. `{"ok", "findings": [{"kind", "where", "message"}], "took_ms"}`; what is found is kept for [`health`](Library::health)
+    /// and raises `store_damaged`. Takes as long as reading the file; others may read and write meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Invalid`] for another word; [`Code::Busy`] or [`Code::Database`] if the check could not be made. Damage is no error.
+    pub fn check(&self, which: &str) -> Result<Value> {
+        self.check_open()?;
+        Ok(self.execution.store.check(which)?.to_value())
+    }
+
+    /// The newest versions of all skills that can still be read of a damaged file, each whole, as it was stored; and, as an array of
+    /// `{"kind", "where", "message"}`, what is known of the others. For a library that was opened with `store.access = read_only`.
+    pub fn salvage(&self) -> Result<(Vec<Skill>, Value)> {
+        self.check_open()?;
+        let (skills, findings) = self.execution.store.salvage()?;
+        Ok((skills, Value::Array(findings.iter().map(Damage::to_value).collect())))
+    }
+
+    /// Writes a copy of the database to a path where nothing is yet, while others read and write: everything as it was at one moment. The copy
+    /// is checked and on the disk before it has its name. It is a library like any other, and as private as the file. A database in memory
+    /// can be written to a file so.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Invalid`] if there is something at the path, [`Code::Database`] if nothing can be written there, [`Code::Corrupt`] if the
+    /// database is too damaged to be copied. Nothing is left at the path then.
+    pub fn backup(&self, path: &str) -> Result<()> {
+        self.check_open()?;
+        self.execution.store.backup(Path::new(path))
+    }
+
+    /// Whether each part works, really tried: `{"status", "components"}`. The pool is judged by its statistics: it is `degraded`,
+    /// never `unhealthy`, and says what helps.
     pub fn health(&self) -> Result<Value> {
         self.check_open()?;
+        // First, because looking at the database takes a connection.
+        let pool = pool_health(&self.execution.store.pool_stats().warnings());
         let probe = |probe: &dyn Fn() -> Result<String>| {
             let started = Instant::now();
             let (status, message) = match probe() {
@@ -288,7 +368,12 @@ impl Library {
             ];
             (status == "healthy", Value::object(members))
         };
-        let store = probe(&|| self.execution.store.probe().map(|()| "the database answers".to_owned()));
+        let pages = self.execution.store.health();
+        let store = probe(&|| match pages.damage() {
+            Some(damage) => Err(Error::new(Code::Corrupt, damage)),
+            None => self.execution.store.probe().map(|()| "the database answers".to_owned()),
+        });
+        let store = (store.0, with_members(store.1, [("check".to_owned(), pages.to_value())].into()));
         let interpreter = probe(&|| {
             let found = self.execution.sandbox.interpreter()?;
             Ok(format!("Python {}.{}", found.version.0, found.version.1))
@@ -298,9 +383,11 @@ impl Library {
             let level = self.execution.sandbox.level()?;
             Ok(format!("a child ran at the level `{}`: {}", level.name, level.layers.join(", ")))
         });
+        let level = self.execution.sandbox.known_level().map(|level| members(level.to_value())).unwrap_or_default();
+        let sandbox = (sandbox.0, with_members(sandbox.1, level));
         let sick = [&store, &interpreter, &sandbox].into_iter().filter(|(is_healthy, _)| !is_healthy).count();
-        let status = ["healthy", "degraded", "unhealthy"][sick.min(2)];
-        let components = [("store", store.1), ("interpreter", interpreter.1), ("sandbox", sandbox.1)];
+        let status = ["healthy", "degraded", "unhealthy"][sick.max(usize::from(!pool.0)).min(2)];
+        let components = [("store", store.1), ("pool", pool.1), ("interpreter", interpreter.1), ("sandbox", sandbox.1)];
         Ok(Value::object([("status", Value::from(status)), ("components", Value::object(components))]))
     }
 
@@ -318,28 +405,39 @@ impl Library {
         self.execution.monitor.events().readable()
     }
 
-    /// Empties the cache `execution`, `prepared` or `metadata`, or `all` of them. Counters go on.
+    /// Empties the cache `execution` (with the results that are kept in the database), `prepared` or `metadata`, or `all` of them. Counters go on.
     pub fn clear(&self, which: &str) -> Result<()> {
         self.check_open()?;
         self.execution.clear(which)
     }
 
-    /// Drops what is expired in all caches; says how much that was.
+    /// Every bound of every cache of which at least `threshold` (0 to 1) is used now: an array of `{"cache", "bound", "size",
+    /// "max_size", "threshold", "message"}`. Asking raises no event.
+    pub fn check_caches(&self, threshold: f64) -> Result<Value> {
+        self.check_open()?;
+        if !(0.0..=1.0).contains(&threshold) {
+            let message = format!("a threshold is a number from 0 to 1 (0.85 is 85 %), not {threshold}");
+            return Err(Error::invalid(message).path("threshold").rule("range"));
+        }
+        Ok(Value::Array(self.execution.nearly_full(threshold)))
+    }
+
+    /// Drops what is expired in all caches, and of the results in the database; says how many entries that were.
     pub fn evict_expired(&self) -> Result<u64> {
         self.check_open()?;
-        Ok(self.execution.evict_expired())
+        self.execution.evict_expired()
     }
 
     /// Refuses new calls, cancels runs and tasks, waits for them, writes the counters. May be called again.
     pub fn close(&self) {
-        if self.is_closed.swap(true, Ordering::AcqRel) {
+        if self.is_closed.swap(true, Ordering::SeqCst) {
             return;
         }
         self.tasks.close();
+        self.execution.store.stop_watching();
         self.execution.shut_down();
         self.tasks.join();
-        // Counters that cannot be written now are lost with the process; nothing else can be done with the error.
-        let _ = self.execution.store.flush_usage();
+        self.execution.store.close();
         self.execution.monitor.events().close();
         let callback = self.callback.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Closing from inside the callback: its thread ends by itself.
@@ -349,7 +447,7 @@ impl Library {
     }
 
     fn check_open(&self) -> Result<()> {
-        if self.is_closed.load(Ordering::Acquire) {
+        if self.is_closed.load(Ordering::SeqCst) {
             Err(Error::new(Code::Closed, "the library is closed"))
         } else {
             Ok(())
@@ -361,6 +459,42 @@ impl Drop for Library {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+fn pool_numbers(stats: &PoolStats) -> metrics::PoolNumbers {
+    let Counts { requests, checkouts, exhaustions, open_failures, opened, closed, discarded, rolled_back, .. } =
+        stats.counts;
+    let Settings { size, max_overflow, .. } = stats.settings;
+    let gauges = [stats.open, stats.idle, size, max_overflow, stats.waiting, stats.leaks];
+    metrics::PoolNumbers {
+        counters: [requests, checkouts, exhaustions, open_failures, opened, closed, discarded, rolled_back],
+        gauges: gauges.map(|count| count as u64),
+    }
+}
+
+/// The pool in the health report, and whether there is nothing to say of it.
+fn pool_health(warnings: &[Warning]) -> (bool, Value) {
+    let join = |part: fn(&Warning) -> &str| warnings.iter().map(part).collect::<Vec<_>>().join("; ");
+    if warnings.is_empty() {
+        let message = "connections are free when they are needed";
+        return (true, Value::object([("status", Value::from("healthy")), ("message", Value::from(message))]));
+    }
+    let members = [
+        ("status", Value::from("degraded")),
+        ("message", Value::from(join(|warning| &warning.message))),
+        ("remedy", Value::from(join(|warning| warning.remedy))),
+    ];
+    (false, Value::object(members))
+}
+
+fn members(value: Value) -> Vec<(String, Value)> {
+    if let Value::Object(members) = value { members } else { Vec::new() }
+}
+
+/// A component of the health report with members of its own: what confines runs, layer by layer, if that was found out; what is known of
+/// the file's pages.
+fn with_members(component: Value, more: Vec<(String, Value)>) -> Value {
+    Value::Object([members(component), more].concat())
 }
 
 fn deliver_events(execution: Arc<Execution>, callback: EventCallback) -> Result<JoinHandle<()>> {

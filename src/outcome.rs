@@ -58,6 +58,12 @@ impl Outcome {
         self.c_name().to_str().unwrap_or("unknown")
     }
 
+    /// Whether the skill is to blame: not its caller, who gave bad input or cancelled, nor its host, which refused something.
+    pub fn blames_skill(self) -> bool {
+        use Outcome::{Crashed, DiskLimit, Error, InvalidOutput, MemoryLimit, NoResult, OutputLimit, Timeout};
+        matches!(self, Error | NoResult | InvalidOutput | Timeout | MemoryLimit | OutputLimit | DiskLimit | Crashed)
+    }
+
     /// The name, NUL-terminated for the door.
     pub const fn c_name(self) -> &'static CStr {
         match self {

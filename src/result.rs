@@ -7,7 +7,7 @@ use crate::call::RunOptions;
 use crate::json::Value;
 use crate::outcome::Outcome;
 use crate::python::{Finding, SyntaxFault};
-use crate::sandbox::{Capture, Ending, Exception, Level, Limits};
+use crate::sandbox::{Capture, Ending, Exception, Level, Limits, Usage};
 use crate::skill::{Schema, Violation};
 
 /// How a run ended, with everything that came of it. Cheap to clone; what it holds never changes.
@@ -31,10 +31,8 @@ pub struct RunResult {
     pub failure: Option<Arc<Failure>>,
     /// What the call took, from its start to its answer.
     pub duration: Duration,
-    /// Processor time of the child; 0 on a hit.
-    pub cpu: Duration,
-    /// The child's largest resident size in bytes; 0 on a hit and where it could not be read.
-    pub peak_memory: u64,
+    /// What the child used, measured by the host; nothing on a hit.
+    pub usage: Usage,
     /// What confined it, on a hit when it ran; nothing if it was not executed.
     pub confinement: Option<Arc<Level>>,
     /// The caller's correlation id.
@@ -48,6 +46,17 @@ pub(crate) struct Kept {
     pub stdout: Arc<Capture>,
     pub stderr: Arc<Capture>,
     pub confinement: Option<Arc<Level>>,
+}
+
+impl Kept {
+    /// What it takes in memory, but for what every entry of a cache takes: its text, itself, what it shares, and the words by which
+    /// the allocator knows those.
+    pub fn weight(&self) -> usize {
+        const COUNTS: usize = 2 * size_of::<usize>();
+        const ALLOCATION: usize = 2 * size_of::<usize>();
+        const STREAM: usize = COUNTS + size_of::<Capture>() + 2 * ALLOCATION;
+        size_of::<Kept>() + 2 * STREAM + self.value.len() + self.stdout.bytes.len() + self.stderr.bytes.len()
+    }
 }
 
 /// Why a run did not succeed.
@@ -73,10 +82,10 @@ pub struct Failure {
 
 impl RunResult {
     /// Nothing has happened yet.
-    pub(crate) fn blank(skill: &str, version: u32, options: &RunOptions) -> Self {
+    pub(crate) fn blank(skill: Arc<str>, version: u32, options: &RunOptions) -> Self {
         RunResult {
             outcome: Outcome::NoResult,
-            skill: Arc::from(skill),
+            skill,
             version,
             is_cached: false,
             value: None,
@@ -84,8 +93,7 @@ impl RunResult {
             stderr: Arc::default(),
             failure: None,
             duration: Duration::ZERO,
-            cpu: Duration::ZERO,
-            peak_memory: 0,
+            usage: Usage::default(),
             confinement: None,
             trace: options.trace.as_deref().map(Arc::from),
         }
@@ -94,7 +102,7 @@ impl RunResult {
     /// A run that was cancelled before it began.
     pub(crate) fn cancelled(skill: &str, options: &RunOptions) -> Self {
         let failure = Failure::plain("cancelled", "the run was cancelled before it began");
-        RunResult::blank(skill, options.version, options).failed(Outcome::Cancelled, failure)
+        RunResult::blank(Arc::from(skill), options.version, options).failed(Outcome::Cancelled, failure)
     }
 
     pub(crate) fn answered_from(self, kept: Kept) -> Self {
@@ -168,7 +176,6 @@ impl RunResult {
     pub fn to_value(&self) -> Value {
         let value = self.value.as_deref().and_then(|text| Value::parse(text).ok());
         let text = |capture: &Capture| Value::from(String::from_utf8_lossy(&capture.bytes).into_owned());
-        let micros = |duration: Duration| Value::from(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
         Value::object([
             ("outcome", Value::from(self.outcome.name())),
             ("skill", Value::object([("id", Value::from(&*self.skill)), ("version", Value::from(self.version))])),
@@ -179,10 +186,7 @@ impl RunResult {
             ("stdout_truncated", Value::from(self.stdout.is_truncated)),
             ("stderr_truncated", Value::from(self.stderr.is_truncated)),
             ("duration_us", micros(self.duration)),
-            (
-                "usage",
-                Value::object([("cpu_us", micros(self.cpu)), ("peak_memory_bytes", Value::from(self.peak_memory))]),
-            ),
+            ("usage", usage_value(&self.usage)),
             ("level", Value::from(self.level())),
             ("sandbox", self.confinement.as_ref().map_or(Value::Null, |level| level.to_value())),
             ("trace", Value::from(self.trace.as_deref())),
@@ -194,6 +198,22 @@ impl RunResult {
     pub fn level(&self) -> &'static str {
         self.confinement.as_ref().map_or(Level::NOT_RUN, |level| level.name)
     }
+}
+
+fn micros(duration: Duration) -> Value {
+    Value::from(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn usage_value(usage: &Usage) -> Value {
+    let Usage { cpu, peak_memory, stdout_bytes, stderr_bytes, answer_bytes, folder_bytes } = *usage;
+    Value::object([
+        ("cpu_us", micros(cpu)),
+        ("peak_memory_bytes", Value::from(peak_memory)),
+        ("stdout_bytes", Value::from(stdout_bytes)),
+        ("stderr_bytes", Value::from(stderr_bytes)),
+        ("answer_bytes", Value::from(answer_bytes)),
+        ("folder_bytes", Value::from(folder_bytes)),
+    ])
 }
 
 /// Which outcome an uncaught exception is.

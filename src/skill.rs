@@ -1,16 +1,20 @@
 //! A skill and its record: ids, fields, schemas.
 //!
-//! The record is a table ([`FIELDS`]): one row says a field's name, what it takes, its default, and whether it is
-//! *content*. Content makes versions: putting changed content is a new version, putting other fields changes the record
-//! in place. The store makes its columns from the same rows.
+//! The record is a table ([`FIELDS`]): one row says a field's name, what it takes, its default, and its [`Place`].
+//! *Content* makes versions: putting changed content is a new version. *Provenance* says where a version comes from and stays
+//! with it. The rest, the *profile*, changes in place. The store makes its columns from the same rows.
 
-use crate::error::{Code, Error, Result, nearest};
+use crate::error::{Code, Error, Result, hint, nearest};
 use crate::json::{ParseError, Value};
+use crate::limits::RunLimits;
+use crate::outcome::Outcome;
 
 /// The longest skill id, in characters.
 pub const MAX_ID: usize = 128;
 /// The largest source, in bytes.
 pub const MAX_CODE: usize = 4 << 20;
+/// The most numbers an embedding may have.
+pub const MAX_DIMENSION: usize = 16_384;
 
 /// What a field takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub enum FieldKind {
     Strings,
     /// A JSON array.
     Array,
+    /// A JSON array of numbers, or nothing.
+    Numbers,
     /// A JSON object.
     Object,
     /// A JSON object, or nothing.
@@ -51,29 +57,53 @@ pub struct Field {
     pub kind: FieldKind,
     /// Its default as JSON text.
     pub default: &'static str,
-    /// Whether changing it makes a new version.
-    pub is_content: bool,
+    /// What it belongs to.
+    pub place: Place,
+}
+
+/// What a field belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The version: changing it makes a new one.
+    Content,
+    /// The version too, but changing it makes no new one.
+    Provenance,
+    /// The skill, whatever its version.
+    Profile,
 }
 
 const fn content(name: &'static str, kind: FieldKind, default: &'static str) -> Field {
-    Field { name, kind, default, is_content: true }
+    Field { name, kind, default, place: Place::Content }
+}
+
+const fn provenance(name: &'static str) -> Field {
+    Field { name, kind: FieldKind::OptionalText, default: "null", place: Place::Provenance }
 }
 
 const fn profile(name: &'static str, kind: FieldKind, default: &'static str) -> Field {
-    Field { name, kind, default, is_content: false }
+    Field { name, kind, default, place: Place::Profile }
 }
+
+/// What a skill may be: run and found, set aside after failures, put away. The first is the default.
+pub const STATES: [&str; 3] = ["active", "quarantined", "retired"];
 
 /// The largest `ttl_s`: ten years.
 const TEN_YEARS_S: i64 = 315_360_000;
 
-/// Every field a caller can set. Names and defaults are the reference system's; the last five are ours.
-pub const FIELDS: [Field; 20] = [
+/// Every field a caller can set. Names and defaults are the reference system's; provenance and the last six are ours.
+///
+/// Besides these there are `is_active`, the reference's name for a `state` of `active` (`false` sets `retired`), and `embedding`.
+pub const FIELDS: [Field; 25] = [
     content("language", FieldKind::Text, r#""python""#),
     content("input_schema", FieldKind::Schema, "null"),
     content("output_schema", FieldKind::Schema, "null"),
     content("parameters", FieldKind::OptionalObject, "null"),
     content("required_skills", FieldKind::Strings, "[]"),
     content("dependencies", FieldKind::Strings, "[]"),
+    provenance("origin"),
+    provenance("author"),
+    provenance("model"),
+    provenance("parent"),
     profile("name", FieldKind::Text, r#""""#),
     profile("description", FieldKind::Text, r#""""#),
     profile("category", FieldKind::Text, r#""general""#),
@@ -83,7 +113,8 @@ pub const FIELDS: [Field; 20] = [
     profile("examples", FieldKind::Array, "[]"),
     profile("learned_from", FieldKind::OptionalText, "null"),
     profile("created_by", FieldKind::Text, r#""voyager""#),
-    profile("is_active", FieldKind::Switch, "true"),
+    profile("instructions", FieldKind::OptionalText, "null"),
+    profile("state", FieldKind::Choice(&STATES), r#""active""#),
     profile("cache", FieldKind::Choice(&["auto", "yes", "no"]), r#""auto""#),
     profile("key_order", FieldKind::Choice(&["keep", "ignore"]), r#""keep""#),
     profile("ttl_s", FieldKind::Integer { min: 0, max: TEN_YEARS_S }, "null"),
@@ -131,7 +162,7 @@ impl Field {
             }
             (FieldKind::Choice(words), Value::String(word)) => words.contains(&word.as_str()),
             (FieldKind::Strings, Value::Array(items)) => strings(items),
-            (FieldKind::Array, Value::Array(_)) => true,
+            (FieldKind::Array | FieldKind::Numbers, Value::Array(_)) | (FieldKind::Numbers, Value::Null) => true,
             (FieldKind::Object | FieldKind::OptionalObject, Value::Object(_)) => true,
             (FieldKind::Schema, Value::Object(_) | Value::Bool(_)) => true,
             (FieldKind::Integer { .. } | FieldKind::OptionalObject | FieldKind::Schema, Value::Null) => true,
@@ -152,11 +183,43 @@ impl Field {
             FieldKind::Choice(words) => format!("one of: {}", words.join(", ")),
             FieldKind::Strings => "a JSON array of strings".to_owned(),
             FieldKind::Array => "a JSON array".to_owned(),
+            FieldKind::Numbers => "a JSON array of numbers, or null".to_owned(),
             FieldKind::Object => "a JSON object".to_owned(),
             FieldKind::OptionalObject => "a JSON object or null".to_owned(),
             FieldKind::Schema => "a JSON Schema (an object, true or false) or null".to_owned(),
         }
     }
+}
+
+const IS_ACTIVE: Field = profile("is_active", FieldKind::Switch, "true");
+const EMBEDDING: Field = profile("embedding", FieldKind::Numbers, "null");
+
+/// Reads an embedding; nothing stands for none.
+pub(crate) fn read_embedding(value: &Value) -> Result<Vec<f32>> {
+    let refuse = |message: String| Err(Error::invalid(message).path(EMBEDDING.name));
+    let numbers = value.as_array().unwrap_or_default();
+    if numbers.len() > MAX_DIMENSION {
+        return refuse(format!("an embedding has at most {MAX_DIMENSION} numbers; this one has {}", numbers.len()));
+    }
+    let mut vector = Vec::with_capacity(numbers.len());
+    for (index, number) in numbers.iter().enumerate() {
+        let single = number.as_f64().map(|number| number as f32).filter(|number| number.is_finite());
+        let Some(single) = single else {
+            return refuse(format!("embedding[{index}] is {}, which is no number of 32 bits", shown(number)));
+        };
+        vector.push(single);
+    }
+    if vector.is_empty() || has_direction(&vector) {
+        return Ok(vector);
+    }
+    refuse("an embedding has a direction; all numbers of this one are 0".to_owned())
+}
+
+/// Whether numbers can be compared with others by their cosine: 1 to [`MAX_DIMENSION`] finite ones, not all of them 0.
+pub fn has_direction(vector: &[f32]) -> bool {
+    (1..=MAX_DIMENSION).contains(&vector.len())
+        && vector.iter().all(|number| number.is_finite())
+        && vector.iter().any(|&number| number != 0.0)
 }
 
 fn shown(value: &Value) -> String {
@@ -179,16 +242,20 @@ pub struct Skill {
     pub(crate) version: u32,
     pub(crate) expected_version: Option<u32>,
     pub(crate) fields: [Option<Value>; FIELDS.len()],
+    /// Of a draft: what it is found by beside words; empty: nothing from now on; `None`: what is stored stays. Not read with
+    /// records: it is long, and nobody needs it to run a skill.
+    pub(crate) embedding: Option<Vec<f32>>,
     pub(crate) usage: Usage,
-    /// What its code defines, imports and reads; `null` for a draft.
-    pub(crate) symbols: Value,
+    /// What its code defines, imports and reads, as JSON text; nothing for a draft.
+    pub(crate) symbols: Option<String>,
     pub(crate) created_at: Option<String>,
     pub(crate) updated_at: Option<String>,
 }
 
 /// What is known of a skill's code beyond its text: for search, and for whoever chooses among skills.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Outline {
+#[doc(hidden)]
+pub struct Outline {
     /// What it defines, imports and reads.
     pub symbols: Value,
     /// The words it is found by.
@@ -204,6 +271,8 @@ pub struct Usage {
     pub success_count: u64,
     /// When the last one ended (RFC 3339, UTC).
     pub last_used: Option<String>,
+    /// How the calls of this version ended; of a record that was asked for by id.
+    pub outcomes: Vec<(Outcome, u64)>,
 }
 
 impl Skill {
@@ -215,8 +284,9 @@ impl Skill {
             version: 0,
             expected_version: None,
             fields: [const { None }; FIELDS.len()],
+            embedding: None,
             usage: Usage::default(),
-            symbols: Value::Null,
+            symbols: None,
             created_at: None,
             updated_at: None,
         }
@@ -225,7 +295,9 @@ impl Skill {
     /// Sets a field from text: plain text for texts and choices, JSON text for everything else.
     ///
     /// Besides [`FIELDS`] there is `expected_version` (0: the skill must not be there yet): a put fails with
-    /// [`Code::Conflict`] when it is not the newest version. `timeout_ms` and `max_memory_mb` set members of `limits`.
+    /// [`Code::Conflict`] when it is not the newest version. The names of [`RunLimits`] set members of `limits`. `embedding`
+    /// takes a JSON array of up to [`MAX_DIMENSION`] numbers, not all of them 0; `[]` and `null` take a stored one away. All
+    /// embeddings of a library have the same length.
     pub fn set(&mut self, field: &str, text: &str) -> Result<()> {
         match field {
             "expected_version" => {
@@ -233,28 +305,35 @@ impl Skill {
                 self.expected_version =
                     Some(number.map_err(|_| Error::invalid("`expected_version` takes a version number, 0 for none"))?);
             }
-            "timeout_ms" | "max_memory_mb" => self.set_limit(field, text)?,
+            "is_active" => {
+                let is_active = IS_ACTIVE.read(text)? == Value::Bool(true);
+                self.set("state", if is_active { "active" } else { "retired" })?;
+            }
+            "embedding" => self.embedding = Some(read_embedding(&EMBEDDING.read(text)?)?),
+            _ if RunLimits::NAMES.contains(&field) => self.set_limit(field, text)?,
             _ => {
                 let row = FIELDS.iter().position(|row| row.name == field).ok_or_else(|| unknown_field(field))?;
                 let value = FIELDS[row].read(text)?;
-                if field == "limits" {
-                    check_limits(&value)?;
-                }
-                self.fields[row] = Some(value);
+                self.fields[row] = Some(match value.as_object().filter(|_| field == "limits") {
+                    Some(members) => RunLimits::read(members, field)?.to_value(),
+                    None => value,
+                });
             }
         }
         Ok(())
     }
 
     fn set_limit(&mut self, name: &str, text: &str) -> Result<()> {
-        let value = Value::parse(text).ok().filter(|value| value.as_i64().is_some() || *value == Value::Null);
-        let value = value.ok_or_else(|| Error::invalid(format!("`{name}` takes a whole number or null")).path(name))?;
-        let mut limits = self.field("limits").as_object().unwrap_or_default().to_vec();
-        limits.retain(|(key, _)| key != name);
-        if value != Value::Null {
-            limits.push((name.to_owned(), value));
+        let mut limits = self.limits();
+        limits.set(name, &Value::parse(text).unwrap_or_else(|_| Value::from(text)), name)?;
+        self.set("limits", &limits.to_value().to_text())
+    }
+
+    /// Takes back what a draft sets, so that what is stored stays.
+    pub(crate) fn keep_stored(&mut self, field: &str) {
+        if let Some(row) = FIELDS.iter().position(|row| row.name == field) {
+            self.fields[row] = None;
         }
-        self.set("limits", &Value::Object(limits).to_text())
     }
 
     /// Its id.
@@ -277,14 +356,22 @@ impl Skill {
         &self.usage
     }
 
-    /// A field's value, or its default. `name` falls back to the id. Unknown names are `null`.
+    /// A field's value, or its default. `name` falls back to the id. Unknown names, and `embedding`, are `null`.
     pub fn field(&self, name: &str) -> Value {
+        if name == IS_ACTIVE.name {
+            return Value::from(self.is_active());
+        }
         let Some(row) = FIELDS.iter().position(|row| row.name == name) else { return Value::Null };
         let value = self.fields[row].clone().unwrap_or_else(|| FIELDS[row].default_value());
         match value.as_str() {
             Some("") if name == "name" => Value::from(self.id.as_str()),
             _ => value,
         }
+    }
+
+    /// Whether its state is `active`.
+    pub fn is_active(&self) -> bool {
+        self.text_field("state") == STATES[0]
     }
 
     pub(crate) fn text_field(&self, name: &str) -> String {
@@ -296,8 +383,21 @@ impl Skill {
         value.as_array().unwrap_or_default().iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
     }
 
-    pub(crate) fn limit(&self, name: &str) -> Option<u64> {
-        self.field("limits").get(name)?.as_i64()?.try_into().ok()
+    /// What makes a version: the hash of the code and every content field, length-prefixed.
+    pub(crate) fn content_hash(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        let content = FIELDS.iter().filter(|field| field.place == Place::Content);
+        let content = content.map(|field| self.field(field.name).to_text());
+        for part in std::iter::once(self.code.clone()).chain(content) {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        *hasher.finalize().as_bytes()
+    }
+
+    /// Its own limits.
+    pub fn limits(&self) -> RunLimits {
+        RunLimits::of_stored(&self.field("limits"))
     }
 
     /// The whole record as a JSON value, with the code unless `with_code` is false.
@@ -307,12 +407,19 @@ impl Skill {
             record.push(("code", Value::from(self.code.as_str())));
         }
         record.extend(FIELDS.iter().map(|row| (row.name, self.field(row.name))));
-        record.extend(["timeout_ms", "max_memory_mb"].map(|name| (name, Value::from(self.limit(name)))));
-        record.push(("symbols", self.symbols.clone()));
+        let limits = self.limits();
+        record.extend(RunLimits::NAMES.iter().map(|name| (*name, Value::from(limits.get(name)))));
+        record.push((IS_ACTIVE.name, Value::from(self.is_active())));
+        let symbols = self.symbols.as_deref().and_then(|text| Value::parse(text).ok());
+        record.push(("symbols", symbols.unwrap_or(Value::Null)));
         record.extend([
             ("usage_count", Value::from(self.usage.usage_count)),
             ("success_count", Value::from(self.usage.success_count)),
             ("last_used", Value::from(self.usage.last_used.as_deref())),
+            (
+                "outcomes",
+                Value::object(self.usage.outcomes.iter().map(|(outcome, count)| (outcome.name(), Value::from(*count)))),
+            ),
             ("created_at", Value::from(self.created_at.as_deref())),
             ("updated_at", Value::from(self.updated_at.as_deref())),
         ]);
@@ -339,30 +446,10 @@ impl Skill {
 }
 
 fn unknown_field(name: &str) -> Error {
-    let own = ["expected_version", "timeout_ms", "max_memory_mb"];
+    let own = RunLimits::NAMES.iter().copied().chain(["expected_version", IS_ACTIVE.name, EMBEDDING.name]);
     let meant = nearest(name, FIELDS.iter().map(|row| row.name).chain(own));
-    let hint = meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
+    let hint = hint(meant, String::new);
     Error::invalid(format!("a skill has no field `{name}` that can be set{hint}")).path(name).suggestion(meant)
-}
-
-fn check_limits(limits: &Value) -> Result<()> {
-    for (name, value) in limits.as_object().unwrap_or_default() {
-        let range = match name.as_str() {
-            "timeout_ms" => 1..=86_400_000,
-            "max_memory_mb" => 32..=1_048_576,
-            _ => {
-                return Err(Error::invalid(format!(
-                    "`limits` has no member `{name}`; it takes timeout_ms, max_memory_mb"
-                )));
-            }
-        };
-        if !value.as_i64().is_some_and(|number| range.contains(&number)) {
-            let (min, max) = range.into_inner();
-            let message = format!("`{name}` takes a whole number from {min} to {max}, not {}", shown(value));
-            return Err(Error::invalid(message).path(name.as_str()));
-        }
-    }
-    Ok(())
 }
 
 /// Refuses every id but 1 to 128 ASCII letters, digits, `_`, `-`, `.` and `:`.
@@ -474,6 +561,10 @@ mod tests {
             ("ttl_s", "-1", "from 0"),
             ("timeout_ms", "0", "from 1"),
             ("max_memory_mb", "\"x\"", "whole number"),
+            ("max_cpu_s", "0", "`max_cpu_s` cannot be 0: it takes a whole number from 1 to 86400 (s)"),
+            ("max_cpu_s", "soon", "whole number"),
+            ("limits", r#"{"max_open_files":15}"#, "`limits.max_open_files` cannot be 15"),
+            ("max_cpu", "1", "did you mean `max_cpu_s`"),
             ("input_schema", "3", "JSON Schema"),
             ("descripton", "x", "did you mean `description`"),
             ("limits", r#"{"cpu":1}"#, "no member `cpu`"),
@@ -484,8 +575,36 @@ mod tests {
         }
         skill.set("timeout_ms", "5").expect("limit");
         skill.set("max_memory_mb", "64").expect("limit");
-        assert_eq!((skill.limit("timeout_ms"), skill.limit("max_memory_mb")), (Some(5), Some(64)));
+        skill.set("max_output_kb", "0").expect("limit");
+        skill.set("max_cpu_s", "7").expect("limit");
+        skill.set("max_cpu_s", "null").expect("limit");
+        assert_eq!(skill.field("limits").to_text(), r#"{"timeout_ms":5,"max_memory_mb":64,"max_output_kb":0}"#);
+        skill.set("limits", r#"{"max_threads":3,"timeout_ms":null}"#).expect("limits");
+        let limits = RunLimits { max_threads: Some(3), ..RunLimits::default() };
+        assert_eq!(skill.limits(), limits, "an object stands for all limits");
+        skill.set("limits", "{}").expect("limits");
+        assert_eq!(skill.field("limits"), Value::Null);
         assert_eq!(skill.field("name"), Value::from("a"));
+    }
+
+    #[test]
+    fn embeddings_are_numbers_with_a_direction() {
+        let mut skill = Skill::new("a", "result = 1");
+        let long = format!("[{}1]", "1,".repeat(MAX_DIMENSION));
+        for (text, part) in [
+            (long.as_str(), "at most 16384 numbers; this one has 16385"),
+            ("[1, 3.5e38]", "embedding[1] is a float 3.5e38, which is no number of 32 bits"),
+            ("[true]", "embedding[0]"),
+            ("[0, -0.0, 1e-50]", "all numbers of this one are 0"),
+            ("{}", "array of numbers"),
+        ] {
+            let error = skill.set("embedding", text).expect_err(part);
+            assert!(error.message().contains(part), "{error}");
+        }
+        for (text, vector) in [("[1, -3.4e38, 1e-50]", vec![1.0, -3.4e38, 0.0]), ("[]", vec![]), ("null", vec![])] {
+            skill.set("embedding", text).expect("an embedding");
+            assert_eq!(skill.embedding, Some(vector));
+        }
     }
 
     #[test]

@@ -128,7 +128,7 @@ fn traces() -> (usize, usize, usize) {
 
 #[test]
 fn runs_leave_nothing_behind() {
-    let rounds: usize = std::env::var("SKC_LEAK_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(100);
+    let rounds: usize = std::env::var("SKC_LEAK_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(500);
     // A folder of this test's own: others run beside it.
     let folder = tempfile::tempdir().expect("a folder");
     if std::env::var_os("SKC_LEAK_CHILD").is_none() {
@@ -149,14 +149,252 @@ fn runs_leave_nothing_behind() {
         "import os\nos.close(3)\nos._exit(3)",
         "x = bytearray(1 << 30)",
     ];
-    endings.iter().for_each(|code| drop(run(&library, code)));
+    // A skill each: a database in memory keeps every version.
+    let name = |round: usize| format!("s{}", round % endings.len());
+    let options = RunOptions::parse(r#"{"cache":"no"}"#).expect("options");
+    let once = |round: usize| drop(library.run(&name(round), Default::default(), &options).expect("it can be run"));
+    for (round, code) in endings.into_iter().enumerate() {
+        library.put(&Skill::new(name(round), code)).expect("it is Python");
+        once(round);
+    }
     run(&library, "import time\ntime.sleep(9)");
     let mounts = || fs::read_to_string("/proc/self/mounts").expect("proc").lines().count();
     let (before, mounts_before) = (traces(), mounts());
+    let mut resident_before = 0;
     for round in 0..rounds {
-        run(&library, endings[round % endings.len()]);
+        once(round);
+        // By then every path was gone through often enough for the allocator to have what it keeps.
+        if round == rounds / 5 {
+            resident_before = resident();
+        }
     }
     assert_eq!((traces(), mounts()), (before, mounts_before));
+    let grown = resident().saturating_sub(resident_before);
+    assert!(grown < 2 << 20, "the host grew by {grown} bytes in {rounds} runs");
+}
+
+/// This process's own memory, in bytes.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("proc");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+}
+
+#[test]
+fn all_the_threads_that_are_allowed_fit_into_the_memory_that_is() {
+    let library = open(&[("sandbox.max_memory_mb", "128")]);
+    let code = "import threading\nall_here = threading.Barrier(15)\nseen = []\n\
+        def work():\n  all_here.wait(20)\n  seen.append([0] * 99999)\n\
+        threads = [threading.Thread(target=work) for _ in range(15)]\n\
+        for t in threads: t.start()\nfor t in threads: t.join()\nresult = len(seen)";
+    let result = run(&library, code);
+    assert_eq!(result.value.as_deref(), Some("15"), "{result:?}");
+}
+
+/// Interpreters besides the one in PATH: Debian's and pyenv's, and what `SKC_PYTHONS` names, separated by colons.
+fn other_interpreters() -> Vec<String> {
+    let named = std::env::var("SKC_PYTHONS").unwrap_or_default();
+    let named = named.split(':').filter(|path| !path.is_empty()).map(str::to_owned);
+    let root = format!("{}/.pyenv/versions", std::env::var("HOME").unwrap_or_default());
+    let versions = fs::read_dir(root).into_iter().flatten().flatten();
+    let installed = versions.map(|version| format!("{}/bin/python3", version.path().display()));
+    named.chain(installed).chain(["/usr/bin/python3".to_owned()]).filter(|path| fs::metadata(path).is_ok()).collect()
+}
+
+#[test]
+fn every_interpreter_there_is_can_be_confined() {
+    let code = format!(
+        "import importlib, threading\nfailed = []\nfor name in '''{MODULES}'''.split():\n  try:\n    importlib.import_module(name)\n  \
+         except ImportError: pass\n  except BaseException as e:\n    failed.append(repr(e))\n\
+         t = threading.Thread(target=int)\nt.start()\nt.join()\nresult = [failed, inputs]"
+    );
+    let inputs = r#"{"n":123456789012345678901234567890,"s":"ü"}"#;
+    for python in other_interpreters() {
+        let library = open(&[("python.executable", &python)]);
+        match library.put(&Skill::new("s", &*code)) {
+            // Too old, and that is said.
+            Err(error) if error.code() == skillcache::Code::Unsupported => continue,
+            put => assert_eq!(put.expect("it is Python"), 1),
+        }
+        let data = skillcache::Data::parse(&format!(r#"{{"inputs":{inputs}}}"#)).expect("data");
+        let result = library.run("s", data, &RunOptions::default()).expect("it can be run");
+        let expected = format!("[[],{inputs}]");
+        assert_eq!((result.value.as_deref(), result.level()), (Some(&*expected), "strict"), "{python}: {result:?}");
+    }
+}
+
+/// A copy of the interpreter without the parts that are written in C and may be left out of a build.
+#[test]
+fn an_interpreter_without_ctypes_and_json_in_c_works() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = "import os, shutil, sys, sysconfig\nto = sys.argv[1]\nversion = 'python%d.%d' % sys.version_info[:2]\n\
+        os.makedirs(to + '/bin')\nprogram = shutil.copy2(os.path.realpath(sys.executable), to + '/bin/' + version)\n\
+        left_out = ['test', 'tests', 'site-packages', 'dist-packages', 'ensurepip', '__pycache__', '_ctypes*', '_json*', 'config-*']\n\
+        shutil.copytree(sysconfig.get_path('stdlib'), to + '/lib/' + version, ignore=shutil.ignore_patterns(*left_out))\nprint(program)";
+    let made = std::process::Command::new("python3").args(["-c", copy]).arg(folder.path()).output().expect("python3");
+    let python = String::from_utf8(made.stdout).expect("a path").trim().to_owned();
+    let has = |module: &str| {
+        let asked = std::process::Command::new(&python).args(["-c", &format!("import {module}")]).output();
+        asked.expect("the copy starts").status.success()
+    };
+    assert!(has("decimal"), "the copy is none");
+    if has("_ctypes") || has("_json") {
+        println!("what is to be left out is built in");
+        return;
+    }
+    let library = open(&[("python.executable", &python)]);
+    library.put(&Skill::new("s", "result = [inputs, {'x': (1, 2.5, None)}]")).expect("it is Python");
+    let data = skillcache::Data::parse(r#"{"inputs":{"n":12345678901234567890123,"s":["x",true]}}"#).expect("data");
+    let result = library.run("s", data, &RunOptions::default()).expect("it can be run");
+    let expected = r#"[{"n":12345678901234567890123,"s":["x",true]},{"x":[1,2.5,null]}]"#;
+    assert_eq!((result.value.as_deref(), result.level()), (Some(expected), "strict"), "{result:?}");
+}
+
+#[test]
+fn a_folder_on_the_hosts_disk_outgrows_its_bound_by_little() {
+    const MIB: u64 = 1 << 20;
+    let library = open(&[("sandbox.without", "namespaces"), ("sandbox.max_file_mb", "8")]);
+    let code = "for i in range(2000):\n  with open(str(i), 'wb') as f: f.write(bytes(1 << 20))\nresult = 1";
+    let result = run(&library, code);
+    assert_eq!(result.outcome, Outcome::DiskLimit, "{result:?}");
+    // What the fastest disk takes between two looks, and generously more for a host that was not let look in time.
+    let held = result.usage.folder_bytes;
+    assert!((8 * MIB..1024 * MIB).contains(&held), "{held} bytes");
+}
+
+#[test]
+fn a_host_short_of_descriptors_is_told_so_and_nothing_hangs() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const NAME: &str = "a_host_short_of_descriptors_is_told_so_and_nothing_hangs";
+    if std::env::var_os("SKC_SHORT_CHILD").is_none() {
+        let status = std::process::Command::new(std::env::current_exe().expect("this test"))
+            .args(["--exact", NAME, "--nocapture"])
+            .env("SKC_SHORT_CHILD", "1")
+            .status();
+        assert!(status.expect("it starts").success());
+        return;
+    }
+    for without in ["", "namespaces"] {
+        let library = open(&[("sandbox.without", without)]);
+        assert_eq!(run(&library, "result = 1").value.as_deref(), Some("1"));
+        let options = RunOptions::parse(r#"{"cache":"no","timeout_ms":20000}"#).expect("options");
+        let (mut refused, mut ran) = (0, 0);
+        let open_now = traces().0 as u64;
+        for room in 0..24 {
+            let few = Rlimit { current: Some(open_now + room), maximum: getrlimit(Resource::Nofile).maximum };
+            setrlimit(Resource::Nofile, few).expect("it can be lowered");
+            match library.run("s", Default::default(), &options) {
+                Ok(result) => {
+                    ran += 1;
+                    assert_eq!(result.value.as_deref(), Some("1"), "{without:?}, room for {room}: {result:?}");
+                }
+                Err(error) => {
+                    refused += 1;
+                    assert_eq!(error.code(), skillcache::Code::Busy, "{without:?}, room for {room}: {error}");
+                }
+            }
+        }
+        setrlimit(Resource::Nofile, Rlimit { current: Some(1024), maximum: getrlimit(Resource::Nofile).maximum })
+            .expect("it can be raised");
+        assert!(refused > 3 && ran > 3, "{refused} refused, {ran} ran");
+        assert_eq!(run(&library, "result = 1").value.as_deref(), Some("1"));
+    }
+}
+
+#[test]
+fn a_short_time_for_skills_is_none_for_the_library_itself() {
+    let library = open(&[("sandbox.timeout_ms", "5"), ("sandbox.max_cpu_s", "1")]);
+    library.put(&Skill::new("s", "result = 1")).expect("the check has its own time");
+    library.health().expect("so has the report");
+    let options = RunOptions::parse(r#"{"timeout_ms":30000}"#).expect("options");
+    let result = library.run("s", Default::default(), &options).expect("it can be run");
+    assert_eq!(result.value.as_deref(), Some("1"), "{result:?}");
+    let options = RunOptions::parse(r#"{"cache":"no"}"#).expect("options");
+    assert_eq!(library.run("s", Default::default(), &options).expect("a run").outcome, Outcome::Timeout);
+}
+
+#[test]
+fn packages_are_found_behind_links() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("real")).expect("made");
+    fs::write(folder.path().join("real/packaged.py"), "value = 7\n").expect("written");
+    std::os::unix::fs::symlink("real", folder.path().join("link")).expect("linked");
+    let path = folder.path().join("link");
+    for without in ["", "namespaces"] {
+        let library = open(&[("sandbox.without", without), ("python.site_packages", path.to_str().expect("UTF-8"))]);
+        let result = run(&library, "import packaged\nresult = packaged.value");
+        assert_eq!(result.value.as_deref(), Some("7"), "{without:?}: {result:?}");
+    }
+}
+
+#[test]
+fn a_folder_of_no_size_takes_nothing() {
+    let library = open(&[("sandbox.max_file_mb", "0")]);
+    let code = "import os\nmade = 0\ntry:\n  while made < 1000:\n    os.symlink('x' * 4000, str(made))\n    made += 1\n\
+        except OSError: pass\nresult = made";
+    let result = run(&library, code);
+    let made: Option<u32> = result.value.as_deref().and_then(|text| text.parse().ok());
+    assert!(made.is_some_and(|made| made < 4) && result.usage.folder_bytes <= 4096, "{result:?}");
+}
+
+/// What the host's own loader was told to load is not the interpreter's, and no run gets to see where it lies.
+#[test]
+fn the_folders_of_the_hosts_libraries_stay_hidden() {
+    const NAME: &str = "the_folders_of_the_hosts_libraries_stay_hidden";
+    if let Ok(folder) = std::env::var("SKC_LOADER_CHILD") {
+        for without in ["", "namespaces"] {
+            let library = open(&[("sandbox.without", without)]);
+            let code = format!("try:\n  result = open('{folder}/secret').read()\nexcept OSError:\n  result = None");
+            assert_eq!(run(&library, &code).value.as_deref(), Some("null"), "without {without:?}");
+        }
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("secret"), "bait").expect("written");
+    let maps = fs::read_to_string("/proc/self/maps").expect("proc");
+    let library =
+        maps.lines().find_map(|line| line.split_whitespace().last().filter(|path| path.contains("/libc.so.6")));
+    fs::copy(library.expect("this program has a C library"), folder.path().join("libc.so.6")).expect("copied");
+    // The control: an interpreter started with this variable does load its library from there.
+    let asked = std::process::Command::new("python3")
+        .args(["-c", "print(open('/proc/self/maps').read())"])
+        .env("LD_LIBRARY_PATH", folder.path())
+        .output()
+        .expect("python3");
+    assert!(String::from_utf8_lossy(&asked.stdout).contains(&folder.path().display().to_string()));
+    let status = std::process::Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", NAME, "--nocapture"])
+        .env("SKC_LOADER_CHILD", folder.path())
+        .env("LD_LIBRARY_PATH", folder.path())
+        .status();
+    assert!(status.expect("it starts").success());
+}
+
+#[test]
+fn a_stopped_supervisor_holds_up_nobody() {
+    let unconfined = [("sandbox.mode", "best_effort"), ("sandbox.without", "namespaces, landlock, seccomp")];
+    let library = open(&[&unconfined[..], &[("sandbox.timeout_ms", "400")]].concat());
+    let code = "import os, signal, time\nos.kill(os.getppid(), signal.SIGSTOP)\ntime.sleep(60)";
+    assert_eq!(run(&library, code).outcome, Outcome::Timeout);
+}
+
+#[test]
+fn a_run_takes_little_of_what_its_user_shares() {
+    for without in ["", "landlock"] {
+        let library = open(&[("sandbox.without", without)]);
+        // Signals that are queued, for itself or for the supervisor, are charged to the host's user.
+        let code = "import ctypes, os, signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(34, 65))\n\
+            libc = ctypes.CDLL(None, use_errno=True)\nqueued = 0\n\
+            for pid in (os.getpid(), 1):\n  for i in range(2000):\n    if libc.sigqueue(pid, 40, ctypes.c_void_p(1)) == 0: queued += 1\n\
+            result = [queued, os.uname().nodename]";
+        let result = run(&library, code);
+        let value = skillcache::json::Value::parse(result.value.as_deref().unwrap_or("null")).expect("JSON");
+        let said = value.as_array().unwrap_or_else(|| panic!("{result:?}"));
+        assert!(said[0].as_i64().is_some_and(|queued| queued <= 200), "without {without:?}: {result:?}");
+        assert_eq!(said[1].as_str(), Some("skillcache"));
+        let inotify = "import ctypes\nresult = ctypes.CDLL(None).inotify_init1(0)";
+        assert_eq!(run(&library, inotify).value.as_deref(), Some("-1"));
+    }
 }
 
 #[test]

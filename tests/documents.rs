@@ -41,8 +41,34 @@ fn every_statistic_is_described_and_every_description_has_its_statistic() {
             assert_eq!(described(&page, &format!("## `{name}`")), fields, "{name}");
             sections.insert(name.clone());
         }
+        let parts = value.as_object().unwrap_or_default().iter().filter(|_| name == "store");
+        for (part, fields) in parts.filter(|(_, fields)| fields.as_object().is_some()) {
+            assert_eq!(described(&page, &format!("### `{part}`")), names(fields), "{name}.{part}");
+        }
     }
     assert_eq!(sections, names(&stats));
+}
+
+#[test]
+fn every_metric_is_described() {
+    let library = Library::open(":memory:", &Config::default()).unwrap_or_else(|error| panic!("{error}"));
+    let text = library.metrics().unwrap_or_else(|error| panic!("{error}"));
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    assert_eq!(
+        described(&document("docs/STATISTICS.md"), "# Metrics"),
+        families.map(str::to_owned).collect::<BTreeSet<_>>()
+    );
+}
+
+#[test]
+fn the_fields_of_a_cache_utilization_event_are_described() {
+    let page = document("docs/STATISTICS.md");
+    let library = Library::open(":memory:", &Config::default()).unwrap_or_else(|error| panic!("{error}"));
+    let alerts = library.check_caches(0.0).unwrap_or_else(|error| panic!("{error}"));
+    let first = alerts.as_array().and_then(<[_]>::first).unwrap_or_else(|| panic!("{alerts:?}"));
+    for name in names(first).iter().filter(|name| *name != "message") {
+        assert!(page.contains(&format!("\n| {name} | ")), "{name}");
+    }
 }
 
 #[test]
@@ -54,18 +80,44 @@ fn every_outcome_is_described() {
 }
 
 #[test]
+fn the_health_of_the_store_is_described() {
+    let page = document("docs/STATISTICS.md");
+    let library = Library::open(":memory:", &Config::default()).unwrap_or_else(|error| panic!("{error}"));
+    let health = library.health().unwrap_or_else(|error| panic!("{error}"));
+    let components = health.get("components").unwrap_or_else(|| panic!("{health:?}"));
+    assert_eq!(names(components), described(&page, "# Health"));
+    let check = components.get("store").and_then(|store| store.get("check")).unwrap_or_else(|| panic!("{health:?}"));
+    assert_eq!(names(check), described(&page, "## `check` of the store"));
+}
+
+#[test]
 fn every_event_of_a_busy_library_is_described() {
     let kinds = described(&document("docs/STATISTICS.md"), "# Events");
     let mut config = Config::default();
-    config.set("cache.execution.max_entries", "1").unwrap_or_else(|error| panic!("{error}"));
-    let library = Library::open(":memory:", &config).unwrap_or_else(|error| panic!("{error}"));
+    for option in [("cache.execution.max_entries", "1"), ("store.quarantine_after", "1")] {
+        config.set(option.0, option.1).unwrap_or_else(|error| panic!("{error}"));
+    }
+    let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+    let file = folder.path().join("skills.db");
+    let library = Library::open(&file.to_string_lossy(), &config).unwrap_or_else(|error| panic!("{error}"));
     for (id, code) in [("good", "result = 1"), ("noted", "import sys\nresult = 1"), ("bad", "result = 1 / 0")] {
         library.put(&Skill::new(id, code)).unwrap_or_else(|error| panic!("{error}"));
         library.run(id, Data::default(), &RunOptions::default()).unwrap_or_else(|error| panic!("{error}"));
     }
+    library.set_state("noted", "retired").unwrap_or_else(|error| panic!("{error}"));
     library.remove("bad").unwrap_or_else(|error| panic!("{error}"));
+    // Counts are written within a second, which fails now.
+    let other = rusqlite::Connection::open(&file).unwrap_or_else(|error| panic!("{error}"));
+    let trigger = "CREATE TRIGGER no BEFORE UPDATE OF usage_count ON skills BEGIN SELECT RAISE(ABORT, 'no'); END";
+    other.execute_batch(trigger).unwrap_or_else(|error| panic!("{error}"));
+    let hit = library.run("good", Data::default(), &RunOptions::default());
+    assert_eq!(hit.map(|result| result.outcome), Ok(Outcome::Success), "the run is over all the same");
+    other.execute_batch("UPDATE versions SET code = 'result = 0'").unwrap_or_else(|error| panic!("{error}"));
+    library.check("full").unwrap_or_else(|error| panic!("{error}"));
     let mut seen = BTreeSet::new();
-    while let Ok(event) = library.next_event(Some(Duration::ZERO)) {
+    while !seen.contains("usage_unwritten") {
+        let event =
+            library.next_event(Some(Duration::from_secs(20))).unwrap_or_else(|error| panic!("{error}: {seen:?}"));
         let event = Value::parse(&event).unwrap_or_else(|error| panic!("{error:?}"));
         seen.extend(event.get("kind").and_then(Value::as_str).map(str::to_owned));
     }

@@ -51,7 +51,7 @@ fn a_skill_answers_and_the_second_call_comes_from_memory() {
     let first = run(&library, "mean", r#"{"inputs":{"x":[1,2,6]}}"#);
     assert_eq!((first.outcome, first.value.as_deref(), first.is_cached), (Outcome::Success, Some("3.0"), false));
     assert_eq!((first.stdout.bytes.as_slice(), first.level()), (&b"hi\n"[..], "strict"));
-    assert!(first.peak_memory > 1 << 20 && !first.cpu.is_zero(), "{first:?}");
+    assert!(first.usage.peak_memory > 1 << 20 && !first.usage.cpu.is_zero(), "{first:?}");
     let second = run(&library, "mean", r#" { "inputs" : {"x" : [1, 2, 6] } } "#);
     assert!(second.is_cached);
     assert_eq!((second.value, second.stdout), (first.value, first.stdout));
@@ -211,6 +211,28 @@ fn output_is_captured_cut_and_never_the_answer() {
 }
 
 #[test]
+fn an_exception_that_lies_about_itself_is_an_error_all_the_same() {
+    for code in [
+        "e = SyntaxError('x')\ne.lineno = object()\nraise e",
+        "class T:\n  def __str__(self): raise ValueError\ne = SyntaxError('x')\ne.msg = T()\nraise e",
+        "e = SyntaxError('x')\ne.msg = 'x' * 9000000\nraise e",
+        "class M(type):\n  __name__ = property(lambda c: 7)\nclass E(Exception, metaclass=M): pass\nraise E('x')",
+        "raise type('E' * 9000000, (Exception,), {})('x')",
+        "class E(OSError):\n  errno = property(lambda s: 1 / 0)\nraise E('x')",
+        "import builtins\nbuiltins.BaseException = builtins.MemoryError = builtins.str = None\nraise KeyError('x')",
+    ] {
+        let result = once(code, &[], &[]);
+        assert_eq!(result.outcome, Outcome::Error, "{code}: {result:?}");
+    }
+    for code in
+        ["import builtins\nbuiltins.object = None\nresult = 1", "import builtins\nbuiltins.isinstance = 7\nresult = 1"]
+    {
+        let result = once(code, &[], &[]);
+        assert_eq!(result.value.as_deref(), Some("1"), "{code}: {result:?}");
+    }
+}
+
+#[test]
 fn the_childs_world_is_clean_and_pinned() {
     // SAFETY-free by design: the host's environment is only read here, never changed.
     let code = "import os, sys, time\n\
@@ -220,7 +242,7 @@ fn the_childs_world_is_clean_and_pinned() {
           os.listdir('.'), fds, os.getsid(0) == os.getpid(), oct(os.umask(0)), sys.stdin.read(),\n\
           [p for p in sys.path if 'site-packages' in p or p == ''], sys.argv]";
     let result = once(code, &[], &[]);
-    let expected = r#"[["HOME","LANG","LC_ALL","PATH","SKILLCACHE_RUN","TMPDIR","TZ"],"UTC","UTC",true,[],[0,1,2,3],true,"0o77","",[],[""]]"#;
+    let expected = r#"[["HOME","LANG","LC_ALL","MALLOC_ARENA_MAX","PATH","TMPDIR","TZ"],"UTC","UTC",true,[],[0,1,2,3],true,"0o77","",[],[""]]"#;
     assert_eq!(result.value.as_deref(), Some(expected), "{result:?}");
 }
 
@@ -362,6 +384,112 @@ fn bad_data_is_refused_with_its_path() {
     assert_eq!(RunOptions::parse(r#"{"timeout_ms":0}"#).expect_err("range").code(), Code::Invalid);
 }
 
+/// What the kernel and the host hold a run to, as far as the run can see it.
+const SEE_LIMITS: &str = "import resource, shutil\nsoft = lambda name: resource.getrlimit(getattr(resource, name))[0]\n\
+    result = {'max_cpu_s': soft('RLIMIT_CPU'), 'max_memory_mb': soft('RLIMIT_AS') >> 20, 'max_file_mb': soft('RLIMIT_FSIZE') >> 20,\n\
+    'disk': shutil.disk_usage('.').total >> 20, 'max_open_files': soft('RLIMIT_NOFILE'), 'max_threads': soft('RLIMIT_NPROC')}";
+
+#[test]
+fn a_calls_limit_counts_before_the_skills_and_that_before_the_librarys() {
+    let library = open(&[
+        ("sandbox.max_cpu_s", "11"),
+        ("sandbox.max_memory_mb", "100"),
+        ("sandbox.max_file_mb", "1"),
+        ("sandbox.max_open_files", "20"),
+        ("sandbox.max_threads", "7"),
+    ]);
+    put(&library, "plain", SEE_LIMITS, &[("cache", "no")]);
+    // Smaller and larger than the library's, by the object and by the fields.
+    let own = [
+        ("cache", "no"),
+        ("limits", r#"{"max_cpu_s":5,"max_memory_mb":200}"#),
+        ("max_file_mb", "2"),
+        ("max_open_files", "40"),
+    ];
+    put(&library, "own", SEE_LIMITS, &own);
+    let asked = r#"{"max_cpu_s":6,"max_memory_mb":90,"max_file_mb":3,"max_open_files":30,"max_threads":9}"#;
+    for (id, options, expected) in [
+        ("plain", "", [11, 100, 1, 20, 7]),
+        ("own", "", [5, 200, 2, 40, 7]),
+        ("own", asked, [6, 90, 3, 30, 9]),
+        ("plain", asked, [6, 90, 3, 30, 9]),
+        ("own", r#"{"max_memory_mb":null}"#, [5, 200, 2, 40, 7]),
+    ] {
+        let result = run_with(&library, id, "", options);
+        let seen = skillcache::json::Value::parse(result.value.as_deref().unwrap_or_else(|| panic!("{result:?}")));
+        let seen = seen.expect("JSON");
+        let number = |name: &str| seen.get(name).and_then(|value| value.as_i64()).expect("a number");
+        let names = ["max_cpu_s", "max_memory_mb", "max_file_mb", "max_open_files", "max_threads"];
+        // Threads are counted in a user namespace alone, and the folder is bounded as a whole in a mount namespace.
+        let layers = &result.confinement.as_ref().expect("it ran").layers;
+        let has = |layer: &str| layers.iter().any(|name| name == layer);
+        let counted = if has("user") { names.len() } else { names.len() - 1 };
+        assert_eq!(
+            names[..counted].iter().map(|name| number(name)).collect::<Vec<_>>(),
+            expected[..counted],
+            "{id} {options}"
+        );
+        assert!(!has("mount") || number("disk") == number("max_file_mb"), "{seen:?}");
+    }
+}
+
+#[test]
+fn time_output_and_answers_are_limited_at_every_level() {
+    let library = open(&[("sandbox.max_output_kb", "2"), ("sandbox.max_answer_kb", "2")]);
+    let code = "import time\nprint('x' * 9999)\ntime.sleep(inputs.get('s', 0))\nresult = 'y' * inputs.get('n', 0)";
+    put(&library, "plain", code, &[("cache", "no")]);
+    put(
+        &library,
+        "own",
+        code,
+        &[("cache", "no"), ("timeout_ms", "200"), ("max_output_kb", "0"), ("max_answer_kb", "1")],
+    );
+    let kept = |id: &str, options: &str| run_with(&library, id, "", options).stdout.bytes.len();
+    assert_eq!([kept("plain", ""), kept("plain", r#"{"max_output_kb":3}"#)], [2 << 10, 3 << 10]);
+    let patient = r#"{"timeout_ms":60000}"#;
+    assert_eq!(kept("own", patient), 0);
+    let said = |id: &str, data: &str, options: &str| {
+        let result = run_with(&library, id, data, options);
+        (result.outcome, result.failure.map(|failure| failure.message.clone()).unwrap_or_default())
+    };
+    let sleeping = said("own", r#"{"inputs":{"s":60}}"#, "");
+    assert_eq!(sleeping, (Outcome::Timeout, "the run took longer than 200 ms".to_owned()));
+    let sleeping = said("own", r#"{"inputs":{"s":60}}"#, r#"{"timeout_ms":250}"#);
+    assert_eq!(sleeping, (Outcome::Timeout, "the run took longer than 250 ms".to_owned()));
+    let long = r#"{"inputs":{"n":1500}}"#;
+    assert_eq!(said("plain", long, patient).0, Outcome::Success);
+    let refused = said("own", long, patient);
+    assert!(refused.0 == Outcome::OutputLimit && refused.1.contains("at most 1024"), "{refused:?}");
+    assert_eq!(said("own", long, r#"{"timeout_ms":60000,"max_answer_kb":2}"#).0, Outcome::Success);
+}
+
+#[test]
+fn a_limit_out_of_range_states_the_range_and_where() {
+    let library = open(&[]);
+    let stated =
+        |error: skillcache::Error| (error.message().to_owned(), error.details().path.clone().unwrap_or_default());
+    let range = "it takes a whole number from 32 to 1048576 (MiB)";
+    let (message, path) = stated(RunOptions::parse(r#"{"max_memory_mb":1}"#).expect_err("too small"));
+    assert_eq!((message, path.as_str()), (format!("`max_memory_mb` cannot be 1: {range}"), "max_memory_mb"));
+    let mut skill = Skill::new("s", "result = 1");
+    let (message, path) = stated(skill.set("limits", r#"{"max_memory_mb":1}"#).expect_err("too small"));
+    assert_eq!(
+        (message, path.as_str()),
+        (format!("`limits.max_memory_mb` cannot be 1: {range}"), "limits.max_memory_mb")
+    );
+    let (message, _) = stated(Config::default().set("sandbox.max_memory_mb", "1").expect_err("too small"));
+    assert!(message.contains(range), "{message}");
+    for (option, meant) in [("max_memory", "max_memory_mb"), ("sandbox.max_cpu_s", "max_cpu_s"), ("cpu", "")] {
+        let error = RunOptions::parse(&format!("{{\"{option}\":1}}")).expect_err(option);
+        assert_eq!(error.details().suggestion.as_deref().unwrap_or_default(), meant, "{error}");
+    }
+    skill.set("max_threads", "4").expect("in range");
+    library.put(&skill).expect("a skill");
+    let record = library.get("s", 0).expect("there").to_value(false).to_text();
+    assert!(record.contains(r#""limits":{"max_threads":4},"timeout_ms":null,"max_cpu_s":null"#), "{record}");
+    assert!(record.contains(r#""max_threads":4,"max_output_kb":null"#), "{record}");
+}
+
 #[test]
 fn strict_names_what_is_missing() {
     let library = open(&[("sandbox.without", "namespaces, landlock, seccomp")]);
@@ -381,13 +509,18 @@ fn an_inactive_skill_is_rejected_and_an_interpreter_that_is_none_is_unsupported(
     let library = open(&[]);
     put(&library, "s", "result = 1", &[("is_active", "false")]);
     assert_eq!(run(&library, "s", "").outcome, Outcome::Rejected);
-    for (executable, part) in
-        [("no-such-python", "no `no-such-python` in PATH"), ("/bin/false", "status 1"), ("/bin/echo", "printed")]
-    {
+    for (executable, part) in [
+        ("no-such-python", "no `no-such-python` in PATH"),
+        ("/bin/false", "status 1"),
+        ("/bin/echo", "printed"),
+        ("/bin/ls", "status 2"),
+    ] {
         let library = open(&[("python.executable", executable)]);
         let error = library.put(&Skill::new("s", "result = 1")).expect_err(executable);
         assert_eq!(error.code(), Code::Unsupported);
         assert!(error.message().contains(part), "{error}");
+        // Whatever it said of the program it was given.
+        assert!(error.message().len() < 500, "{error}");
     }
 }
 
@@ -419,7 +552,7 @@ fn many_runs_and_tasks_can_be_cancelled() {
 
 #[test]
 fn statistics_add_up_and_events_arrive() {
-    let library = open(&[("cache.execution.max_entries", "2")]);
+    let library = open(&[("cache.execution.max_entries", "2"), ("cache.prepared.max_entries", "500")]);
     put(&library, "s", "result = inputs", &[]);
     put(&library, "bad", "raise ValueError", &[]);
     for data in ["", "", r#"{"inputs":{"a":1}}"#, r#"{"inputs":{"a":2}}"#] {
@@ -555,8 +688,8 @@ fn a_skill_is_found_and_described_by_what_its_code_says() {
     put(&library, "s", code, &[]);
     put(&library, "other", "result = 1", &[]);
     for word in ["crossover", "averages", "math", "prices", "cross"] {
-        let found = library.search(word, &skillcache::Filter::default()).expect("a search");
-        assert_eq!(found.iter().map(|(skill, _)| skill.id()).collect::<Vec<_>>(), ["s"], "{word}");
+        let found = library.search(&skillcache::Query::words(word)).expect("a search");
+        assert_eq!(found.iter().map(|found| found.skill.id()).collect::<Vec<_>>(), ["s"], "{word}");
     }
     let record = library.get("s", 0).expect("there").to_value(false);
     let symbols = record.get("symbols").expect("symbols").to_text();

@@ -7,8 +7,8 @@
 use std::time::{Duration, Instant};
 
 /// One comparison.
-pub struct Row {
-    pub name: &'static str,
+pub struct Row<'n> {
+    pub name: &'n str,
     pub peer: &'static str,
     /// How many pairs of blocks.
     pub blocks: usize,
@@ -17,7 +17,7 @@ pub struct Row {
     pub peer_calls: u32,
 }
 
-impl Row {
+impl Row<'_> {
     /// Times both sides in turns and prints one line.
     pub fn run(&self, mut subject: impl FnMut(), mut against: impl FnMut()) {
         self.run_timed(|| timed(self.calls, &mut subject), || timed(self.peer_calls, &mut against));
@@ -25,7 +25,7 @@ impl Row {
 
     /// The same for sides that time themselves: each call gives what one operation took.
     pub fn run_timed(&self, mut subject: impl FnMut() -> Duration, mut against: impl FnMut() -> Duration) {
-        if !std::env::args().skip(1).filter(|word| !word.starts_with('-')).all(|word| self.name.contains(&word)) {
+        if !is_wanted(self.name) {
             return;
         }
         let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
@@ -41,17 +41,24 @@ impl Row {
         theirs.sort();
         ratios.sort_by(f64::total_cmp);
         let at = |share: usize| ratios[ratios.len() * share / 4];
+        let (our, their) = (ours[ours.len() / 2], theirs[theirs.len() / 2]);
         println!(
-            "{:<44} {:>10}   {:<42} {:>10}   {:>7} ({} to {})",
+            "{:<44} {:>10}   {:<42} {:>10}   {:>10}   {:>7} ({} to {})",
             self.name,
-            human(ours[ours.len() / 2]),
+            human(our),
             self.peer,
-            human(theirs[theirs.len() / 2]),
+            human(their),
+            difference(our, their),
             digits(at(2)),
             digits(at(1)),
             digits(at(3)),
         );
     }
+}
+
+/// Whether a row has all the words of the command line.
+pub fn is_wanted(name: &str) -> bool {
+    std::env::args().skip(1).filter(|word| !word.starts_with('-')).all(|word| name.contains(&word))
 }
 
 fn timed(calls: u32, work: &mut dyn FnMut()) -> Duration {
@@ -62,15 +69,24 @@ fn timed(calls: u32, work: &mut dyn FnMut()) -> Duration {
 
 /// The line above the rows.
 pub fn heading() {
-    println!("{:<44} {:>10}   {:<42} {:>10}   {:>7}", "what", "median", "peer", "median", "ratio (quartiles)");
+    println!(
+        "{:<44} {:>10}   {:<42} {:>10}   {:>10}   {:>7}",
+        "what", "median", "peer", "median", "difference", "ratio (quartiles)"
+    );
 }
 
-fn human(time: Duration) -> String {
+/// A time with its unit.
+pub fn human(time: Duration) -> String {
     match time.as_nanos() {
         nanos @ 0..10_000 => format!("{nanos} ns"),
         nanos @ 10_000..1_000_000 => format!("{:.1} us", nanos as f64 / 1e3),
-        nanos => format!("{:.1} ms", nanos as f64 / 1e6),
+        nanos => format!("{:.2} ms", nanos as f64 / 1e6),
     }
+}
+
+fn difference(our: Duration, their: Duration) -> String {
+    let sign = if our < their { "-" } else { "+" };
+    format!("{sign}{}", human(our.abs_diff(their)))
 }
 
 /// A ratio with three digits that mean something.

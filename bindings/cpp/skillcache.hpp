@@ -85,6 +85,45 @@ inline const char *optional(const std::string &text) noexcept { return text.empt
 
 } // namespace detail
 
+/// Limits of a run, as JSON for a call's options or a skill's field `limits`. The call's count before the skill's and
+/// those before the library's, whether smaller or larger. Ranges are those of the options of the same names (room
+/// sandbox).
+struct Limits {
+    /// Wall-clock time.
+    std::optional<std::uint64_t> timeout_ms;
+    /// Processor time.
+    std::optional<std::uint64_t> max_cpu_s;
+    /// Address space, in MiB.
+    std::optional<std::uint64_t> max_memory_mb;
+    /// The private folder, in MiB.
+    std::optional<std::uint64_t> max_file_mb;
+    /// Descriptors.
+    std::optional<std::uint64_t> max_open_files;
+    /// Threads, where they can be counted.
+    std::optional<std::uint64_t> max_threads;
+    /// What is kept of stdout, and of stderr, in KiB.
+    std::optional<std::uint64_t> max_output_kb;
+    /// The answer, in KiB of JSON text.
+    std::optional<std::uint64_t> max_answer_kb;
+
+    std::string json() const {
+        std::string members;
+        const auto add = [&members](const char *name, const std::optional<std::uint64_t> &limit) {
+            if (!limit) return;
+            members += (members.empty() ? "\"" : ",\"") + std::string(name) + "\":" + std::to_string(*limit);
+        };
+        add("timeout_ms", timeout_ms);
+        add("max_cpu_s", max_cpu_s);
+        add("max_memory_mb", max_memory_mb);
+        add("max_file_mb", max_file_mb);
+        add("max_open_files", max_open_files);
+        add("max_threads", max_threads);
+        add("max_output_kb", max_output_kb);
+        add("max_answer_kb", max_answer_kb);
+        return "{" + members + "}";
+    }
+};
+
 /// How a run ended. A copy of nothing: views live as long as this object.
 class Result {
   public:
@@ -160,6 +199,7 @@ class Task {
     Result wait(std::int64_t timeout_ms = -1) const {
         return Result(detail::make<skc_result>(skc_task_wait, task_.get(), timeout_ms));
     }
+    /// Ends the run, a waiting one at once.
     void cancel() { detail::check(skc_task_cancel(task_.get()), nullptr); }
     /// Readable once the task has finished; owned by the task.
     int fd() const noexcept { return skc_task_fd(task_.get()); }
@@ -198,13 +238,13 @@ class Config {
     detail::Handle<skc_config, skc_config_free> config_;
 };
 
-/// An open library. Data are JSON: {"inputs": {...}, "context": {...}}; options are JSON too, and may be empty.
 /// A source with data written into it, and how the places for it were found: "ast" or "lexical".
 struct Script {
     std::string code;
     std::string method;
 };
 
+/// An open library. Data are JSON: {"inputs": {...}, "context": {...}}; options are JSON too, and may be empty.
 class Library {
   public:
     explicit Library(const std::string &path, const Config &config = Config()) {
@@ -231,6 +271,15 @@ class Library {
     std::string list(const std::string &filter = {}) const { return text(skc_library_list, detail::optional(filter)); }
     std::string search(const std::string &query) const { return text(skc_library_search, detail::optional(query)); }
     std::string validate(std::string_view code) const { return text(skc_library_validate, code.data(), code.size()); }
+    /// Stores the skills of a bundle file or a folder. The report is JSON: format, imported, unchanged, skipped,
+    /// rejected (source, id, reason), notes; what is refused is listed there and the rest is imported.
+    std::string import_skills(const std::string &path, const std::string &options = {}) {
+        return text(skc_library_import, path.c_str(), detail::optional(options));
+    }
+    /// Writes skills to a bundle file or a folder. The report is JSON: format, exported, versions, rejected, notes.
+    std::string export_skills(const std::string &path, const std::string &options = {}) const {
+        return text(skc_library_export, path.c_str(), detail::optional(options));
+    }
     /// The code with the data written into it: a script that stands alone.
     Script inject(std::string_view code, std::string_view data) const {
         detail::Blob blob(detail::make<skc_blob>(skc_library_inject, library_.get(), code.data(), code.size(),
@@ -275,6 +324,23 @@ class Library {
     }
     /// Readable while events wait; owned by the library.
     int event_fd() const noexcept { return skc_library_event_fd(library_.get()); }
+    /// The bounds of the caches of which at least `threshold` (0 to 1) is used now, as a JSON array: cache, bound,
+    /// size, max_size, threshold, message.
+    /// "active", "quarantined" or "retired".
+    void set_state(const std::string &id, const std::string &state) {
+        detail::call(skc_library_set_state, library_.get(), id.c_str(), state.c_str());
+    }
+    /// Makes the index of words anew and says how many skills it has.
+    std::uint64_t rebuild_index() {
+        std::uint64_t count = 0;
+        detail::call(skc_library_rebuild_index, library_.get(), &count);
+        return count;
+    }
+    std::string check_caches(double threshold) const { return text(skc_library_check_caches, threshold); }
+    /// Checks the database file now, "quick" or "full". JSON: ok, findings (kind, where, message), took_ms.
+    std::string check(const std::string &which = "quick") const { return text(skc_library_check, which.c_str()); }
+    /// Writes a copy of the database as of now to a path where nothing is yet.
+    void backup(const std::string &path) const { detail::call(skc_library_backup, library_.get(), path.c_str()); }
     /// "execution", "prepared", "metadata" or "all".
     void clear(const std::string &which = "all") { detail::call(skc_library_clear, library_.get(), which.c_str()); }
     std::uint64_t evict_expired() {

@@ -29,6 +29,8 @@ type Error struct {
 	Missing []string `json:"missing"`
 	// Findings is what the policy found, each as Library.Validate lists it.
 	Findings json.RawMessage `json:"findings"`
+	// Report is what Library.Import had done before it stopped: an ImportReport as JSON.
+	Report json.RawMessage `json:"report"`
 	// Suggestion is the nearest known name.
 	Suggestion string `json:"suggestion"`
 	// Retriable says that the same call may succeed later.

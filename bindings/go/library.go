@@ -28,13 +28,30 @@ type RunOptions struct {
 	Version uint32 `json:"version,omitempty"`
 	// Cache is auto, yes, no, refresh or required.
 	Cache string `json:"cache,omitempty"`
-	// TTLSeconds is how long the result may be handed out.
+	// TTLSeconds is how long the result may be handed out; 0 for the skill's own time, or the library's.
 	TTLSeconds float64 `json:"ttl_s,omitempty"`
-	TimeoutMS  uint64  `json:"timeout_ms,omitempty"`
-	// MaxMemoryMB bounds the address space, in MiB.
-	MaxMemoryMB uint64 `json:"max_memory_mb,omitempty"`
 	// Trace is the caller's correlation id.
 	Trace string `json:"trace,omitempty"`
+
+	// What follows bounds this run instead of the skill's and the library's own limits, which may be smaller. Ranges are
+	// those of the options of the same names (room sandbox).
+
+	// TimeoutMS is wall-clock time.
+	TimeoutMS uint64 `json:"timeout_ms,omitempty"`
+	// MaxCPUSeconds is processor time.
+	MaxCPUSeconds uint64 `json:"max_cpu_s,omitempty"`
+	// MaxMemoryMB bounds the address space, in MiB.
+	MaxMemoryMB uint64 `json:"max_memory_mb,omitempty"`
+	// MaxFileMB bounds the private folder, in MiB; 0 is a bound, nil is none of its own.
+	MaxFileMB *uint64 `json:"max_file_mb,omitempty"`
+	// MaxOpenFiles bounds the descriptors.
+	MaxOpenFiles uint64 `json:"max_open_files,omitempty"`
+	// MaxThreads bounds the threads where they can be counted.
+	MaxThreads uint64 `json:"max_threads,omitempty"`
+	// MaxOutputKB bounds what is kept of stdout, and of stderr, in KiB; 0 is a bound, nil is none of its own.
+	MaxOutputKB *uint64 `json:"max_output_kb,omitempty"`
+	// MaxAnswerKB bounds the answer, in KiB of JSON text.
+	MaxAnswerKB uint64 `json:"max_answer_kb,omitempty"`
 }
 
 // Library is an open skill library. Any goroutine may use it.
@@ -218,7 +235,8 @@ func (l *Library) runNow(id string, data Data, options []RunOptions) (result *Re
 	return result, err
 }
 
-// Submit starts a run in the background. The data are copied. ErrBusy says that too many tasks wait.
+// Submit starts a run in the background. The data are copied. The skills that wait take turns: one with many tasks does
+// not hold up another's. ErrBusy says that too many tasks wait (option task.queue).
 func (l *Library) Submit(id string, data Data, options ...RunOptions) (task *Task, err error) {
 	err = l.start(id, data, options, func(
 		library *C.skc_library, id, data *C.char, length C.size_t, options *C.char,
@@ -356,6 +374,142 @@ func (l *Library) Validate(code string) (json.RawMessage, error) {
 func (l *Library) Stats() (json.RawMessage, error) {
 	return l.document(func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status {
 		return C.skc_library_stats(library, out, left)
+	})
+}
+
+// A CacheAlert is a bound of a cache that is nearly reached.
+type CacheAlert struct {
+	// Cache is execution, prepared or metadata.
+	Cache string `json:"cache"`
+	// Bound is entries or bytes.
+	Bound string `json:"bound"`
+	// Size is how much of the bound is used, and MaxSize the bound.
+	Size    uint64 `json:"size"`
+	MaxSize uint64 `json:"max_size"`
+	// Threshold is what was asked for.
+	Threshold float64 `json:"threshold"`
+	Message   string  `json:"message"`
+}
+
+// CheckCaches gives the bounds of the caches of which at least a threshold, from 0 to 1, is used now. Asking raises no event.
+func (l *Library) CheckCaches(threshold float64) (alerts []CacheAlert, err error) {
+	text, err := l.document(func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status {
+		return C.skc_library_check_caches(library, C.double(threshold), out, left)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return alerts, json.Unmarshal(text, &alerts)
+}
+
+// Hit is a skill that Search found.
+type Hit struct {
+	ID          string   `json:"id"`
+	Version     uint32   `json:"version"`
+	Name        string   `json:"name"`
+	Description string   `json:"description"`
+	Tags        []string `json:"tags"`
+	State       string   `json:"state"`
+	// Score is what it was ranked by: BM25, the cosine, or both mixed. The parts are nil where it has none.
+	Score       float64  `json:"score"`
+	TextScore   *float64 `json:"text_score"`
+	VectorScore *float64 `json:"vector_score"`
+}
+
+// Search gives the skills that fit best, the best first. The query is a JSON object: text, embedding, min_score, vector_weight, and
+// the members of a filter; limit is 5 unless given. What is not active is found only if state or active asks for it.
+func (l *Library) Search(query string) (hits []Hit, err error) {
+	var copies texts
+	defer copies.free()
+	wanted := copies.optional(query, "query")
+	if copies.err != nil {
+		return nil, copies.err
+	}
+	text, err := l.document(func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status {
+		return C.skc_library_search(library, wanted, out, left)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return hits, json.Unmarshal(text, &hits)
+}
+
+// SetState makes a skill active, quarantined (set aside) or retired (put away). What is not active is not run and not found.
+func (l *Library) SetState(id, state string) error {
+	var copies texts
+	defer copies.free()
+	wanted := copies.copy(state, "state")
+	if copies.err != nil {
+		return copies.err
+	}
+	return l.withText(id, "id", func(library *C.skc_library, id *C.char, left **C.skc_error) C.skc_status {
+		return C.skc_library_set_state(library, id, wanted, left)
+	})
+}
+
+// EvictExpired drops what is expired in all caches, and of the results in the database, and says how many entries that were.
+func (l *Library) EvictExpired() (count uint64, err error) {
+	err = l.use(func(library *C.skc_library) error {
+		var number C.uint64_t
+		var left *C.skc_error
+		status := C.skc_library_evict_expired(library, &number, &left)
+		count = uint64(number)
+		return failure(status, left)
+	})
+	return count, err
+}
+
+// RebuildIndex makes the index of words anew from the skills and says how many it has.
+func (l *Library) RebuildIndex() (count uint64, err error) {
+	err = l.use(func(library *C.skc_library) error {
+		var number C.uint64_t
+		var left *C.skc_error
+		status := C.skc_library_rebuild_index(library, &number, &left)
+		count = uint64(number)
+		return failure(status, left)
+	})
+	return count, err
+}
+
+// A CheckReport is what a check of the database file found.
+type CheckReport struct {
+	// OK says that nothing was found.
+	OK       bool           `json:"ok"`
+	Findings []CheckFinding `json:"findings"`
+	// TookMs is how long it took, in milliseconds.
+	TookMs uint64 `json:"took_ms"`
+}
+
+// A CheckFinding is one thing that is wrong with a database file.
+type CheckFinding struct {
+	// Kind is header, schema, page, foreign_key, content, version, search or unreadable.
+	Kind    string `json:"kind"`
+	Where   string `json:"where"`
+	Message string `json:"message"`
+}
+
+// Check checks the database file now: quick reads every page, full also holds every index and every skill against what it should
+// be. Damage is in the report and no error.
+func (l *Library) Check(which string) (report CheckReport, err error) {
+	var copies texts
+	defer copies.free()
+	wanted := copies.copy(which, "which")
+	if copies.err != nil {
+		return CheckReport{}, copies.err
+	}
+	text, err := l.document(func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status {
+		return C.skc_library_check(library, wanted, out, left)
+	})
+	if err != nil {
+		return CheckReport{}, err
+	}
+	return report, json.Unmarshal(text, &report)
+}
+
+// Backup writes a copy of the database as of now to a path where nothing is yet, while others read and write.
+func (l *Library) Backup(path string) error {
+	return l.withText(path, "path", func(library *C.skc_library, path *C.char, left **C.skc_error) C.skc_status {
+		return C.skc_library_backup(library, path, left)
 	})
 }
 

@@ -45,9 +45,14 @@ type Result struct {
 	StdoutTruncated, StderrTruncated bool
 	// Level is what confined the run: "strict", "partial", "process-only"; "none" if nothing ran.
 	Level string
+	// Sandbox is what confined it, layer by layer, as JSON (level, layers, guarantees, missing); nil if nothing ran.
+	Sandbox json.RawMessage
 	// Duration of the call, CPU time of the child.
-	Duration, CPU   time.Duration
+	Duration, CPU time.Duration
+	// PeakMemoryBytes is the child's largest resident size; 0 if it could not be read.
 	PeakMemoryBytes uint64
+	// What it wrote, kept or not; the size of its answer; what its private folder held at the end.
+	StdoutBytes, StderrBytes, AnswerBytes, FolderBytes uint64
 }
 
 // Failure is why a run did not succeed. What does not apply is empty.
@@ -84,6 +89,13 @@ func copyResult(result *C.skc_result) (*Result, error) {
 		Duration:        time.Duration(view.duration_us) * time.Microsecond,
 		CPU:             time.Duration(view.cpu_us) * time.Microsecond,
 		PeakMemoryBytes: uint64(view.peak_memory_bytes),
+		StdoutBytes:     uint64(view.stdout_written_bytes),
+		StderrBytes:     uint64(view.stderr_written_bytes),
+		AnswerBytes:     uint64(view.answer_bytes),
+		FolderBytes:     uint64(view.folder_bytes),
+	}
+	if view.sandbox_json.len > 0 {
+		copied.Sandbox = raw(view.sandbox_json)
 	}
 	if view.outcome == C.SKC_OUTCOME_SUCCESS {
 		copied.Value = raw(view.value)

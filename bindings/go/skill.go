@@ -29,10 +29,26 @@ type Skill struct {
 	Dependencies   []string        `json:"dependencies"`
 	// Cache is auto, yes or no.
 	Cache string `json:"cache"`
-	// Version, UsageCount and SuccessCount are the library's: a draft's are not read.
-	Version      uint32 `json:"version"`
-	UsageCount   uint64 `json:"usage_count"`
-	SuccessCount uint64 `json:"success_count"`
+	// Limits are the skill's own: timeout_ms, max_cpu_s, max_memory_mb, max_file_mb, max_open_files, max_threads,
+	// max_output_kb, max_answer_kb, in the ranges of the options of the same names (room sandbox).
+	Limits map[string]uint64 `json:"limits"`
+	// State is active, quarantined or retired; empty in a draft leaves it as it is.
+	State string `json:"state"`
+	// Instructions say how to use the skill.
+	Instructions string `json:"instructions"`
+	// Origin, Author, Model and Parent say where this version comes from.
+	Origin string `json:"origin"`
+	Author string `json:"author"`
+	Model  string `json:"model"`
+	Parent string `json:"parent"`
+	// Embedding is what a draft is found by beside words; nil leaves it as it is, empty takes it away. Records come without it.
+	Embedding []float32 `json:"-"`
+	// Outcomes count how the calls of this version ended, by name. They, Version, UsageCount and SuccessCount are the library's: a
+	// draft's are not read.
+	Outcomes     map[string]uint64 `json:"outcomes"`
+	Version      uint32            `json:"version"`
+	UsageCount   uint64            `json:"usage_count"`
+	SuccessCount uint64            `json:"success_count"`
 	// More has further fields of a draft by name, as text or, for lists and objects, as JSON.
 	More map[string]string `json:"-"`
 }
@@ -42,19 +58,21 @@ func (s *Skill) fields() (map[string]string, error) {
 	fields := map[string]string{
 		"name": s.Name, "description": s.Description, "category": s.Category, "complexity": s.Complexity,
 		"language": s.Language, "cache": s.Cache, "input_schema": string(s.InputSchema),
-		"output_schema": string(s.OutputSchema), "parameters": string(s.Parameters),
+		"output_schema": string(s.OutputSchema), "parameters": string(s.Parameters), "state": s.State,
+		"instructions": s.Instructions, "origin": s.Origin, "author": s.Author, "model": s.Model, "parent": s.Parent,
 	}
-	for name, list := range map[string][]string{
-		"tags": s.Tags, "required_skills": s.RequiredSkills, "dependencies": s.Dependencies,
+	for name, value := range map[string]any{
+		"tags": s.Tags, "required_skills": s.RequiredSkills, "dependencies": s.Dependencies, "limits": s.Limits,
+		"embedding": s.Embedding,
 	} {
-		if list == nil {
-			continue
-		}
-		text, err := json.Marshal(list)
+		text, err := json.Marshal(value)
 		if err != nil {
 			return nil, newError(C.SKC_E_INVALID, fmt.Sprintf("%s: %v", name, err))
 		}
-		fields[name] = string(text)
+		// A nil list or map is a field that is left as it is.
+		if string(text) != "null" {
+			fields[name] = string(text)
+		}
 	}
 	for name, text := range fields {
 		if text == "" {
@@ -84,7 +102,18 @@ func (s *Skill) draft() (*C.skc_skill, error) {
 	if skill == nil {
 		return nil, newError(C.SKC_E_INVALID, "the id and the code of a skill must be UTF-8")
 	}
-	for name, text := range fields {
+	// All limits at once stand before single ones, which change them.
+	names := []string{"limits"}
+	for name := range fields {
+		if name != "limits" {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		text, given := fields[name]
+		if !given {
+			continue
+		}
 		field, value := copies.copy(name, "field"), copies.copy(text, name)
 		if copies.err == nil {
 			var left *C.skc_error

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -207,6 +209,52 @@ func TestAContextThatEndsCancelsTheRun(t *testing.T) {
 	}
 }
 
+func TestSkillsAreFoundByEmbeddingAndSetAside(t *testing.T) {
+	library := open(t, nil)
+	for id, vector := range map[string][]float32{"east": {1, 0}, "north": {0, 1}} {
+		skill := skillcache.Skill{ID: id, Code: "result = 1", Embedding: vector, Author: "ann"}
+		if _, err := library.Put(skill); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hits, err := library.Search(`{"embedding": [0, 2]}`)
+	if err != nil || len(hits) != 2 || hits[0].ID != "north" || *hits[0].VectorScore != 1 || hits[0].TextScore != nil {
+		t.Fatal(hits, err)
+	}
+	if err := library.SetState("north", "retired"); err != nil {
+		t.Fatal(err)
+	}
+	if hits, err = library.Search(`{"embedding": [0, 2]}`); err != nil || len(hits) != 1 || hits[0].ID != "east" {
+		t.Fatal(hits, err)
+	}
+	if result := run(t, library, "north", nil, skillcache.RunOptions{}); result.Outcome != skillcache.Rejected {
+		t.Fatal(result)
+	}
+	north, err := library.Get("north", 0)
+	if err != nil || north.State != "retired" || north.Author != "ann" || north.Outcomes["rejected"] != 1 {
+		t.Fatal(north, err)
+	}
+	if count, err := library.RebuildIndex(); err != nil || count != 2 {
+		t.Fatal(count, err)
+	}
+	if count, err := library.EvictExpired(); err != nil || count != 0 {
+		t.Fatal(count, err)
+	}
+	if err := library.SetState("north", "gone"); !errors.Is(err, skillcache.ErrInvalid) {
+		t.Fatal(err)
+	}
+	if _, err := library.Search(`{"embedding": [1]}`); !errors.Is(err, skillcache.ErrInvalid) {
+		t.Fatal(err)
+	}
+}
+
+func isReadable(fd int) bool {
+	var set syscall.FdSet
+	set.Bits[fd/64] |= 1 << (uint(fd) % 64)
+	count, err := syscall.Select(fd+1, &set, nil, nil, &syscall.Timeval{})
+	return count == 1 && err == nil
+}
+
 func TestTasks(t *testing.T) {
 	library := open(t, nil)
 	put(t, library, "sleep", sleep)
@@ -214,7 +262,7 @@ func TestTasks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if done, err := task.Done(); done || err != nil {
+	if done, err := task.Done(); done || err != nil || isReadable(task.FD()) {
 		t.Fatal(done, err)
 	}
 	for range 2 {
@@ -222,9 +270,12 @@ func TestTasks(t *testing.T) {
 			t.Fatal(result, err)
 		}
 	}
+	if !isReadable(task.FD()) {
+		t.Fatal("it has finished")
+	}
 	task.Close()
 	task.Close()
-	if _, err := task.Wait(context.Background()); !errors.Is(err, skillcache.ErrClosed) {
+	if _, err := task.Wait(context.Background()); !errors.Is(err, skillcache.ErrClosed) || task.FD() != -1 {
 		t.Fatal(err)
 	}
 	endless, err := library.Submit("sleep", skillcache.Data{Inputs: inputs{"s": 60}})
@@ -233,6 +284,104 @@ func TestTasks(t *testing.T) {
 	}
 	if result, err := endless.Wait(context.Background()); err != nil || result.Outcome != skillcache.Cancelled {
 		t.Fatal(result, err)
+	}
+}
+
+func TestACallLimitsBeforeTheSkillAndTheSkillBeforeTheLibrary(t *testing.T) {
+	library := open(t, skillcache.Options{"policy.mode": "off", "sandbox.max_cpu_s": "9", "sandbox.max_file_mb": "1"})
+	code := "import resource\nsoft = lambda name: resource.getrlimit(getattr(resource, name))[0]\n" +
+		"print('x' * 3000)\nresult = [soft('RLIMIT_CPU'), soft('RLIMIT_FSIZE') >> 20, soft('RLIMIT_NOFILE')]"
+	skill := skillcache.Skill{
+		ID: "s", Code: code, Cache: "no", Limits: map[string]uint64{"max_cpu_s": 6, "max_output_kb": 1},
+		More: map[string]string{"max_cpu_s": "5"},
+	}
+	if _, err := library.Put(skill); err != nil {
+		t.Fatal(err)
+	}
+	none := uint64(0)
+	asked := skillcache.RunOptions{MaxCPUSeconds: 3, MaxFileMB: &none, MaxOpenFiles: 32, MaxOutputKB: &none}
+	for _, test := range []struct {
+		options skillcache.RunOptions
+		value   string
+		output  int
+	}{{skillcache.RunOptions{}, "[5,1,64]", 1024}, {asked, "[3,0,32]", 0}} {
+		result := run(t, library, "s", nil, test.options)
+		if string(result.Value) != test.value || len(result.Stdout) != test.output {
+			t.Fatalf("%+v %+v", result, result.Failure)
+		}
+	}
+	stored, err := library.Get("s", 0)
+	if err != nil || stored.Limits["max_cpu_s"] != 5 || len(stored.Limits) != 2 {
+		t.Fatal(stored, err)
+	}
+	skill.Limits, skill.More = map[string]uint64{"max_cpu_s": 0}, nil
+	if _, err := library.Put(skill); !errors.Is(err, skillcache.ErrInvalid) || !strings.Contains(err.Error(), "86400") {
+		t.Fatal(err)
+	}
+}
+
+// occupied gives a library whose one worker and whose one place in the queue are taken, and both tasks.
+func occupied(t *testing.T) (library *skillcache.Library, running, waiting *skillcache.Task) {
+	library = open(t, skillcache.Options{"task.workers": "1", "task.queue": "1"})
+	put(t, library, "sleep", sleep)
+	submit := func() (task *skillcache.Task) {
+		for {
+			task, err := library.Submit("sleep", skillcache.Data{Inputs: inputs{"s": 60}})
+			if err == nil {
+				return task
+			}
+			// The worker has not taken the first one yet.
+			if !errors.Is(err, skillcache.ErrBusy) {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	return library, submit(), submit()
+}
+
+func TestAWaitingTaskIsCancelledAtOnceAndItsPlaceIsFree(t *testing.T) {
+	library, running, waiting := occupied(t)
+	quick := skillcache.Data{Inputs: inputs{"s": 0}}
+	if _, err := library.Submit("sleep", quick); !errors.Is(err, skillcache.ErrBusy) {
+		t.Fatal(err)
+	}
+	if err := waiting.Cancel(); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := waiting.Done(); !done || err != nil {
+		t.Fatal(done, err)
+	}
+	if result, err := waiting.Wait(context.Background()); err != nil || result.Outcome != skillcache.Cancelled {
+		t.Fatal(result, err)
+	}
+	if done, err := running.Done(); done || err != nil {
+		t.Fatal("the running one goes on", err)
+	}
+	data := inputs{"s": 0}
+	next, err := library.Submit("sleep", skillcache.Data{Inputs: data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What was submitted was copied.
+	data["s"] = 60
+	if err := running.Cancel(); err != nil {
+		t.Fatal(err)
+	}
+	if result, err := next.Wait(context.Background()); err != nil || string(result.Value) != `"awake"` {
+		t.Fatal(result, err)
+	}
+}
+
+func TestCloseEndsATaskThatWaits(t *testing.T) {
+	library, running, waiting := occupied(t)
+	if err := library.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, task := range []*skillcache.Task{running, waiting} {
+		if _, err := task.Wait(context.Background()); !errors.Is(err, skillcache.ErrCancelled) {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -336,6 +485,107 @@ func TestReportsAndEvents(t *testing.T) {
 	}
 	if skillcache.Version() == "" {
 		t.Fatal("no version")
+	}
+}
+
+func TestAFullCacheIsSaid(t *testing.T) {
+	library := open(t, skillcache.Options{"cache.execution.max_entries": "1", "cache.prepared.max_entries": "9"})
+	put(t, library, "one", "result = 1")
+	if alerts, err := library.CheckCaches(0.85); err != nil || len(alerts) != 0 {
+		t.Fatal(alerts, err)
+	}
+	run(t, library, "one", nil)
+	expected := skillcache.CacheAlert{
+		Cache: "execution", Bound: "entries", Size: 1, MaxSize: 1, Threshold: 0.85,
+		Message: "Cache utilization alert: 100.0% exceeds threshold of 85.0% (1/1)",
+	}
+	if alerts, err := library.CheckCaches(0.85); err != nil || len(alerts) != 1 || alerts[0] != expected {
+		t.Fatalf("%+v %v", alerts, err)
+	}
+	if alerts, err := library.CheckCaches(0); err != nil || len(alerts) != 6 {
+		t.Fatalf("%+v %v", alerts, err)
+	}
+	for _, threshold := range []float64{-0.01, 1.01, math.NaN(), math.Inf(1)} {
+		var refused *skillcache.Error
+		_, err := library.CheckCaches(threshold)
+		if !errors.As(err, &refused) || !errors.Is(err, skillcache.ErrInvalid) || refused.Path != "threshold" {
+			t.Fatalf("%v: %+v", threshold, err)
+		}
+	}
+	if err := library.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := library.CheckCaches(1); !errors.Is(err, skillcache.ErrClosed) {
+		t.Fatal(err)
+	}
+}
+
+func TestALibraryIsCheckedAndCopied(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "skills.db")
+	library, err := skillcache.Open(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, library, "one", "result = 1")
+	if report, err := library.Check("full"); err != nil || !report.OK || len(report.Findings) != 0 {
+		t.Fatalf("%+v %v", report, err)
+	}
+	if _, err := library.Check("slow"); !errors.Is(err, skillcache.ErrInvalid) {
+		t.Fatal(err)
+	}
+	if err := library.Backup(file + ".copy"); err != nil {
+		t.Fatal(err)
+	}
+	if err := library.Backup(file + ".copy"); !errors.Is(err, skillcache.ErrInvalid) {
+		t.Fatal(err)
+	}
+	if err := library.Close(); err != nil {
+		t.Fatal(err)
+	}
+	copied, err := skillcache.Open(file+".copy", skillcache.Options{"store.access": "read_only"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer copied.Close()
+	if skill, err := copied.Get("one", 0); err != nil || skill.Code != "result = 1" {
+		t.Fatal(skill, err)
+	}
+	if _, err := copied.Put(skillcache.Skill{ID: "two", Code: "result = 2"}); !errors.Is(err, skillcache.ErrUnsupported) {
+		t.Fatal(err)
+	}
+}
+
+func TestSkillsGoOutAndComeIn(t *testing.T) {
+	library, path := open(t, nil), filepath.Join(t.TempDir(), "skills")
+	put(t, library, "one", "result = 1")
+	put(t, library, "two", "result = 2")
+	written, err := library.Export(path, skillcache.ExportOptions{Format: "markdown", IDs: []string{"one", "nobody"}})
+	if err != nil || written.Exported != 1 || len(written.Rejected) != 1 || written.Rejected[0].ID != "nobody" {
+		t.Fatalf("%+v %v", written, err)
+	}
+	none, err := library.Export(path+"2", skillcache.ExportOptions{IDs: []string{}})
+	if err != nil || none.Exported != 0 {
+		t.Fatalf("%+v %v", none, err)
+	}
+	if _, err := library.Export(path, skillcache.ExportOptions{Format: "markdown"}); !errors.Is(err, skillcache.ErrInvalid) {
+		t.Fatal(err)
+	}
+	other := open(t, nil)
+	expected := skillcache.ImportedSkill{ID: "one", Version: 1, Source: "one/scripts/one.py"}
+	read, err := other.Import(path, skillcache.ImportOptions{})
+	if err != nil || read.Format != "markdown" || len(read.Imported) != 1 || read.Imported[0] != expected {
+		t.Fatalf("%+v %v", read, err)
+	}
+	if read, err = other.Import(path, skillcache.ImportOptions{OnConflict: "skip"}); err != nil || read.Unchanged != 1 {
+		t.Fatalf("%+v %v", read, err)
+	}
+	var refused *skillcache.Error
+	_, err = other.Import(path, skillcache.ImportOptions{OnConflict: "maybe"})
+	if !errors.As(err, &refused) || refused.Path != "on_conflict" {
+		t.Fatalf("%+v", err)
+	}
+	if _, err := other.Import("a\x00b", skillcache.ImportOptions{}); !errors.Is(err, skillcache.ErrInvalid) {
+		t.Fatal(err)
 	}
 }
 

@@ -50,6 +50,17 @@ func (t *Task) Done() (bool, error) {
 	return status == C.SKC_OK, failure(status, nil)
 }
 
+// FD is readable once the run has finished, for a poller of the host's own; -1 for a closed task. The task owns it: it is not
+// to be read or closed, and not to be used after Close.
+func (t *Task) FD() int {
+	t.mutex.RLock()
+	defer t.mutex.RUnlock()
+	if t.task == nil {
+		return -1
+	}
+	return int(C.skc_task_fd(t.task))
+}
+
 // Wait gives the result as soon as there is one, a new copy each time. When the context ends first, it gives the
 // context's error, and the run goes on.
 func (t *Task) Wait(ctx context.Context) (*Result, error) {
@@ -80,7 +91,7 @@ func (t *Task) waitSlice() (*Result, C.skc_status, error) {
 	return copied, status, err
 }
 
-// Cancel ends the run: its result has the outcome Cancelled. A finished task keeps its result.
+// Cancel ends the run, a waiting one at once: its result has the outcome Cancelled. A finished task keeps its result.
 func (t *Task) Cancel() error {
 	t.mutex.RLock()
 	defer t.mutex.RUnlock()

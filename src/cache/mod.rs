@@ -1,245 +1,365 @@
-//! The cache room: bounded memory with a time to live, and counters that add up.
+//! The cache room: bounded memory with a time to live, and numbers that add up.
 //!
-//! [`Cache`] is one `lru` list behind one lock: exact recency order, exact capacity. At two to four million operations a
-//! second it is never in sight beside the 20 ms of a run it saves. Time is given in, so tests can turn the clock.
+//! A [`Cache`] is some shards behind a lock each. A shard (`shard.rs`) is made of the lists of its policy (`lists.rs`) and a heap
+//! of the moments at which entries expire. Keys are digests, whose first bytes serve as their hash. A hit is a lock, a look into
+//! one map, a move to the front of a list, and a clone of a value that is cheap to clone.
+//!
+//! *Bounds.* Entries and bytes, both hard. An entry weighs its value, as told by whoever puts it, its key and what the lists take
+//! for it. One that would take more than an eighth of its shard is refused and counted: a single one shall not
+//! empty the cache.
+//!
+//! *Order.* A small cache is one shard, so that its order and its bounds are exact: at millions of operations a second its
+//! lock is never in sight beside the runs that it saves. Large ones have 16; each is exact by itself.
+//!
+//! *Time.* An entry is expired when its age is above its time to live. Expired entries are never handed out, and leave before
+//! any other when there is no room. Whatever is dropped is dropped when no lock is held.
+//!
+//! Beside caches, [`flight`] lets one of many do the work, [`key`] says what makes two runs the same, and [`spelling`] remembers
+//! it by the very text.
 
+mod alert;
+pub mod clock;
+pub mod flight;
 pub mod key;
+mod lists;
+mod shadow;
+mod shard;
+pub mod spelling;
 
-use std::borrow::Borrow;
-use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use lru::LruCache;
+pub use alert::{AlertRule, Bound, UtilizationAlert};
+pub use clock::Tick;
+pub use lists::Policy;
 
 use crate::json::Value;
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
+use alert::Alarm;
+use key::Digest;
+use shadow::Shadow;
+use shard::{Found, Left, OVERHEAD, Room, Shard};
 
-/// A map that forgets: the least recently used entry when it is full, every entry when its time is up.
+/// An entry takes at most this part of its shard's bytes.
+const LARGEST_SHARE: usize = 8;
+
+/// Caches of fewer entries are one shard, and others so many.
+const SHARDED_FROM: usize = 4096;
+const SHARDS: usize = 16;
+
+/// What a cache is to be.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How many entries it keeps; 0 keeps nothing.
+    pub max_entries: u64,
+    /// How many bytes they may take.
+    pub max_bytes: u64,
+    /// How long an entry without a time of its own is handed out; 0 keeps nothing.
+    pub ttl: Duration,
+    /// Which entry leaves when there is no room.
+    pub policy: Policy,
+    /// How many shards; 0 for one up to 4095 entries, and 16 from there on. Never more than there may be entries.
+    pub shards: u64,
+    /// When it is nearly full.
+    pub alert: AlertRule,
+    /// Whether it counts what the other policy would have done.
+    pub has_shadow: bool,
+}
+
+/// A map that forgets: what its policy says when it is full, every entry when its time is up.
 ///
-/// Shared freely between threads.
+/// Shared freely between threads. Values are cloned under a lock: they should be cheap to clone, and must not panic when they are.
 #[derive(Debug)]
-pub struct Cache<K: Hash + Eq, V> {
-    inner: Mutex<Inner<K, V>>,
-    max_entries: usize,
+pub struct Cache<V> {
+    shards: Box<[Padded<V>]>,
+    max_entries: u64,
+    max_bytes: u64,
     ttl: Duration,
-    alert_threshold: f64,
+    policy: Policy,
+    size: AtomicU64,
+    bytes: AtomicU64,
+    alarms: [Alarm; 2],
 }
 
+/// A shard in cache lines of its own, so that threads at two of them are not in each other's way.
 #[derive(Debug)]
-struct Inner<K: Hash + Eq, V> {
-    // Unbounded in itself: evictions are made here so that they can be counted.
-    entries: LruCache<K, Entry<V>>,
-    bytes: usize,
-    counters: Counters,
-    alert_is_armed: bool,
+#[repr(align(128))]
+struct Padded<V>(Mutex<Shard<V>>);
+
+/// Why an entry was not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The cache keeps nothing, or its time to live is 0.
+    KeepsNothing,
+    /// It weighs so much, and an entry may weigh so much at most.
+    TooLarge {
+        /// With key and overhead.
+        bytes: usize,
+        /// An eighth of a shard.
+        most: usize,
+    },
 }
 
+/// What a put did. Holds what left the cache for it, so that it is dropped where no lock is held.
 #[derive(Debug)]
-struct Entry<V> {
-    value: V,
-    bytes: usize,
-    stored: Instant,
-    ttl: Duration,
-}
-
-#[derive(Debug, Default, Clone, Copy)]
-struct Counters {
-    hits: u64,
-    misses: u64,
-    evictions: u64,
-    expirations: u64,
+#[must_use = "it may hold alerts"]
+pub struct Put<V> {
+    /// Why the entry was not kept, if it was not.
+    pub refusal: Option<Refusal>,
+    /// Bounds that are now nearly reached.
+    pub alerts: [Option<UtilizationAlert>; 2],
+    _left: Left<V>,
 }
 
 /// What a cache did and holds. `hits + misses` is the number of look-ups; a look-up that found an expired entry is a miss.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct CacheStats {
     /// Entries now.
-    pub size: usize,
+    pub size: u64,
     /// Entries at most.
-    pub max_size: usize,
+    pub max_size: u64,
     /// Look-ups answered.
     pub hits: u64,
     /// Look-ups not answered.
     pub misses: u64,
     /// The time to live of entries that have none of their own.
     pub ttl: Duration,
-    /// What the values weigh, keys and bookkeeping aside.
-    pub bytes: usize,
+    /// What the entries weigh: values, keys and overhead.
+    pub bytes: u64,
+    /// What they may weigh.
+    pub max_bytes: u64,
     /// Entries that left because the cache was full.
     pub evictions: u64,
     /// Entries that left because their time was up.
     pub expirations: u64,
+    /// Entries that were too large to be kept.
+    pub refusals: u64,
+    /// Misses that were answered by what somebody else was at already.
+    pub coalesced: u64,
+    /// Misses that the other policy would have answered, estimated.
+    pub ghost_hits: u64,
+    /// Hits that the other policy would have missed, estimated.
+    pub ghost_misses: u64,
+    /// The policy.
+    pub policy: Policy,
 }
 
-/// A cache reached its alert threshold.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct UtilizationAlert {
-    /// Entries now.
-    pub size: usize,
-    /// Entries at most.
-    pub max_size: usize,
-    /// The threshold.
-    pub threshold: f64,
-}
-
-/// An alert that has fired is armed again below this share of its threshold (80 % for the default of 85 %).
-const REARM: f64 = 0.94;
-
-impl<K: Hash + Eq, V: Clone> Cache<K, V> {
-    /// A cache of at most `max_entries` (0 keeps nothing) that live for `ttl` (0 keeps nothing).
-    pub fn new(max_entries: u64, ttl: Duration, alert_threshold: f64) -> Self {
-        let inner =
-            Inner { entries: LruCache::unbounded(), bytes: 0, counters: Counters::default(), alert_is_armed: true };
-        let max_entries = usize::try_from(max_entries).unwrap_or(usize::MAX);
-        Cache { inner: Mutex::new(inner), max_entries, ttl, alert_threshold }
+impl<V: Clone> Cache<V> {
+    /// A cache that holds nothing yet.
+    pub fn new(settings: &Settings) -> Self {
+        let Settings { max_entries, max_bytes, ttl, policy, alert, .. } = *settings;
+        let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let entries = count(max_entries);
+        let shards = match count(settings.shards) {
+            0 if entries < SHARDED_FROM => 1,
+            0 => SHARDS,
+            asked => asked.clamp(1, entries.max(1)),
+        };
+        let shard = |index: usize| {
+            let room = Room {
+                entries: entries / shards + usize::from(index < entries % shards),
+                // No machine has more, and a sum of weights in excess of it still fits.
+                bytes: (count(max_bytes) / shards).min(usize::MAX / 2),
+            };
+            let shadow = settings.has_shadow.then(|| Shadow::of(policy, room.entries, entries));
+            Padded(Mutex::new(Shard::new(policy, room, shadow)))
+        };
+        Cache {
+            shards: (0..shards).map(shard).collect(),
+            max_entries,
+            max_bytes,
+            ttl,
+            policy,
+            size: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            alarms: [Alarm::new(Bound::Entries, max_entries, alert), Alarm::new(Bound::Bytes, max_bytes, alert)],
+        }
     }
 
-    /// The value of `key`, if it is there and its age is not above its time to live.
-    pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q, now: Instant) -> Option<V>
-    where
-        K: Borrow<Q>,
-    {
-        let mut inner = self.lock();
-        let found = inner.entries.get(key);
-        let is_expired = found.is_some_and(|entry| entry.is_expired(now));
-        let value = found.filter(|_| !is_expired).map(|entry| entry.value.clone());
-        let expired = if is_expired { inner.remove(key) } else { None };
-        inner.counters.expirations += u64::from(is_expired);
-        *(if value.is_some() { &mut inner.counters.hits } else { &mut inner.counters.misses }) += 1;
-        drop(inner);
-        // The value may be large: it goes when the lock is free.
-        drop(expired);
-        value
+    /// Looks up a key and counts that: its value, if it is there and its age is not above its time to live.
+    pub fn get(&self, key: &Digest, now: Tick) -> Option<V> {
+        self.look_up(key, now, true)
     }
 
-    /// Keeps a value that weighs `bytes`, for `ttl` or the cache's own time to live. An alert comes back when this
-    /// brought the cache to its threshold.
-    pub fn put(&self, key: K, value: V, bytes: usize, ttl: Option<Duration>, now: Instant) -> Option<UtilizationAlert> {
+    /// Looks without counting; who finds out only later whether it was a hit [counts](Self::count) then.
+    pub fn find(&self, key: &Digest, now: Tick) -> Option<V> {
+        self.look_up(key, now, false)
+    }
+
+    #[inline]
+    fn look_up(&self, key: &Digest, now: Tick, is_counted: bool) -> Option<V> {
+        let mut shard = self.lock(key);
+        let found = shard.find(key, now);
+        if is_counted {
+            shard.count(key, matches!(found, Found::Current(_)));
+        }
+        match found {
+            Found::Current(value) => Some(value),
+            Found::Nothing => None,
+            Found::Expired { value, before } => {
+                self.resized(before, shard.size());
+                drop(shard);
+                drop(value);
+                None
+            }
+        }
+    }
+
+    /// Counts a look-up.
+    pub fn count(&self, key: &Digest, is_hit: bool) {
+        self.lock(key).count(key, is_hit);
+    }
+
+    /// Keeps a value that weighs `weight` bytes, for `ttl` or the cache's own time to live. What was kept under the key before
+    /// goes in any case: it is older.
+    pub fn put(&self, key: Digest, value: V, weight: usize, ttl: Option<Duration>, now: Tick) -> Put<V> {
         let ttl = ttl.unwrap_or(self.ttl);
-        if self.max_entries == 0 || ttl.is_zero() {
-            return None;
+        let bytes = weight.saturating_add(OVERHEAD);
+        let mut left = Left::nothing();
+        let mut shard = self.lock(&key);
+        let before = shard.size();
+        let refusal = self.refusal(&shard, bytes, ttl);
+        match refusal {
+            None => shard.put(key, value, bytes, now.after(ttl), now, &mut left),
+            Some(_) => shard.remove(&key).into_iter().for_each(|value| left.push(value)),
         }
-        let mut inner = self.lock();
-        let mut dropped = Vec::new();
-        if let Some((_, old)) = inner.entries.push(key, Entry { value, bytes, stored: now, ttl }) {
-            inner.bytes -= old.bytes;
-            dropped.push(old);
+        if let Some(Refusal::TooLarge { .. }) = refusal {
+            shard.count_refusal();
         }
-        inner.bytes += bytes;
-        if inner.entries.len() > self.max_entries {
-            dropped.extend(inner.expire(now));
+        let [size, bytes] = self.resized(before, shard.size());
+        drop(shard);
+        let alerts = match refusal {
+            None => [self.grown(0, size, now), self.grown(1, bytes, now)],
+            Some(_) => [None; 2],
+        };
+        Put { refusal, alerts, _left: left }
+    }
+
+    /// Whether anything may be kept for `ttl`, or the cache's own time to live.
+    pub fn can_keep(&self, ttl: Option<Duration>) -> bool {
+        self.max_entries > 0 && !ttl.unwrap_or(self.ttl).is_zero()
+    }
+
+    /// Why a value that weighs `weight` bytes would not be kept, if it would not.
+    pub fn would_refuse(&self, key: &Digest, weight: usize, ttl: Option<Duration>) -> Option<Refusal> {
+        self.refusal(&self.lock(key), weight.saturating_add(OVERHEAD), ttl.unwrap_or(self.ttl))
+    }
+
+    fn refusal(&self, shard: &Shard<V>, bytes: usize, ttl: Duration) -> Option<Refusal> {
+        let most = shard.room().bytes / LARGEST_SHARE;
+        if !self.can_keep(Some(ttl)) {
+            Some(Refusal::KeepsNothing)
+        } else if bytes > most {
+            Some(Refusal::TooLarge { bytes, most })
+        } else {
+            None
         }
-        while inner.entries.len() > self.max_entries {
-            let Some((_, old)) = inner.entries.pop_lru() else { break };
-            inner.bytes -= old.bytes;
-            inner.counters.evictions += 1;
-            dropped.push(old);
-        }
-        let alert = self.alert(&mut inner);
-        drop(inner);
-        drop(dropped);
-        alert
+    }
+
+    /// Adds up what a shard has become, and says what the cache has. Under the shard's lock, so that nothing is taken off the sum
+    /// before it was added.
+    fn resized(&self, before: [usize; 2], after: [usize; 2]) -> [u64; 2] {
+        let totals = [&self.size, &self.bytes];
+        std::array::from_fn(|index| {
+            // Modulo 2^64, so that a loss is added as well.
+            let change = (after[index] as u64).wrapping_sub(before[index] as u64);
+            if change == 0 {
+                return totals[index].load(Ordering::Relaxed);
+            }
+            let total = totals[index].fetch_add(change, Ordering::Relaxed).wrapping_add(change);
+            if after[index] < before[index] {
+                self.alarms[index].shrunk(total);
+            }
+            total
+        })
+    }
+
+    /// Reports a size to its alarm. Others may have emptied the cache since it was taken: then the alarm must be armed again.
+    fn grown(&self, index: usize, size: u64, now: Tick) -> Option<UtilizationAlert> {
+        let alert = self.alarms[index].grown(size, now)?;
+        self.alarms[index].shrunk([&self.size, &self.bytes][index].load(Ordering::Relaxed));
+        Some(alert)
     }
 
     /// Forgets everything; the counters go on.
     pub fn clear(&self) {
-        let mut inner = self.lock();
-        let entries = std::mem::replace(&mut inner.entries, LruCache::unbounded());
-        inner.bytes = 0;
-        inner.alert_is_armed = true;
-        drop(inner);
-        drop(entries);
-    }
-
-    /// Forgets every expired entry and says how many there were.
-    pub fn evict_expired(&self, now: Instant) -> u64 {
-        let mut inner = self.lock();
-        let expired = inner.expire(now);
-        drop(inner);
-        expired.len() as u64
-    }
-
-    /// One consistent picture.
-    pub fn stats(&self) -> CacheStats {
-        let inner = self.lock();
-        let Counters { hits, misses, evictions, expirations } = inner.counters;
-        CacheStats {
-            size: inner.entries.len(),
-            max_size: self.max_entries,
-            hits,
-            misses,
-            ttl: self.ttl,
-            bytes: inner.bytes,
-            evictions,
-            expirations,
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            let before = shard.size();
+            let emptied = shard.emptied();
+            self.resized(before, [0, 0]);
+            drop(shard);
+            drop(emptied);
         }
     }
 
-    fn alert(&self, inner: &mut Inner<K, V>) -> Option<UtilizationAlert> {
-        let size = inner.entries.len();
-        let utilization = size as f64 / self.max_entries as f64;
-        if utilization < self.alert_threshold * REARM {
-            inner.alert_is_armed = true;
-        }
-        if utilization < self.alert_threshold || !inner.alert_is_armed {
-            return None;
-        }
-        inner.alert_is_armed = false;
-        Some(UtilizationAlert { size, max_size: self.max_entries, threshold: self.alert_threshold })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner<K, V>> {
-        // Nothing that can panic runs under the lock but hashing and comparing plain keys.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<V> Entry<V> {
-    fn is_expired(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.stored) > self.ttl
-    }
-}
-
-impl<K: Hash + Eq, V> Inner<K, V> {
-    fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<Entry<V>>
-    where
-        K: Borrow<Q>,
-    {
-        let entry = self.entries.pop(key)?;
-        self.bytes -= entry.bytes;
-        Some(entry)
-    }
-
-    fn expire(&mut self, now: Instant) -> Vec<Entry<V>> {
-        let mut expired = Vec::new();
-        let mut kept = LruCache::unbounded();
-        if self.entries.iter().all(|(_, entry)| !entry.is_expired(now)) {
-            return expired;
-        }
-        while let Some((key, entry)) = self.entries.pop_lru() {
-            if entry.is_expired(now) {
-                self.bytes -= entry.bytes;
-                self.counters.expirations += 1;
-                expired.push(entry);
-            } else {
-                kept.push(key, entry);
+    /// Forgets every expired entry and says how many there were. Hits go on meanwhile: no lock is held for long.
+    pub fn evict_expired(&self, now: Tick) -> u64 {
+        let mut expired = 0;
+        for shard in &self.shards {
+            loop {
+                let mut shard = lock(shard);
+                let before = shard.size();
+                let (taken, is_done) = shard.sweep(now);
+                self.resized(before, shard.size());
+                drop(shard);
+                expired += taken.len() as u64;
+                if is_done {
+                    break;
+                }
             }
         }
-        self.entries = kept;
         expired
     }
+
+    /// The bounds of which at least `threshold` is used now; asking changes nothing.
+    pub fn nearly_full(&self, threshold: f64) -> Vec<UtilizationAlert> {
+        let sizes = [&self.size, &self.bytes].map(|size| size.load(Ordering::Relaxed));
+        self.alarms.iter().zip(sizes).filter_map(|(alarm, size)| alarm.would_say(size, threshold)).collect()
+    }
+
+    /// What it did and holds. Each shard's part is of one moment, so that every hit and every miss is a look-up.
+    pub fn stats(&self) -> CacheStats {
+        let Cache { max_entries, max_bytes, ttl, policy, .. } = *self;
+        let mut stats = CacheStats { max_size: max_entries, max_bytes, ttl, policy, ..CacheStats::default() };
+        for shard in &self.shards {
+            let shard = lock(shard);
+            let [size, bytes] = shard.size();
+            let counters = shard.counters();
+            stats.size += size as u64;
+            stats.bytes += bytes as u64;
+            stats.hits += counters.hits;
+            stats.misses += counters.misses;
+            stats.evictions += counters.evictions;
+            stats.expirations += counters.expirations;
+            stats.refusals += counters.refusals;
+            stats.ghost_hits += shard.shadow().map_or(0, Shadow::won);
+            stats.ghost_misses += shard.shadow().map_or(0, Shadow::lost);
+        }
+        stats
+    }
+
+    fn lock(&self, key: &Digest) -> MutexGuard<'_, Shard<V>> {
+        match &*self.shards {
+            [only] => lock(only),
+            shards => lock(&shards[key.shard(shards.len())]),
+        }
+    }
+}
+
+fn lock<V>(shard: &Padded<V>) -> MutexGuard<'_, Shard<V>> {
+    // Nothing that can panic runs under the lock: digests are hashed and compared, values cloned, and moved.
+    shard.0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl CacheStats {
     /// Hits per look-up; 0 before the first.
     pub fn hit_rate(&self) -> f64 {
-        let lookups = self.hits + self.misses;
-        if lookups == 0 { 0.0 } else { self.hits as f64 / lookups as f64 }
+        share(self.hits, self.hits + self.misses)
     }
 
     /// Entries per possible entry; 0 for a cache that keeps nothing.
     pub fn utilization(&self) -> f64 {
-        if self.max_size == 0 { 0.0 } else { self.size as f64 / self.max_size as f64 }
+        share(self.size, self.max_size)
     }
 
     /// The members the reference has, and ours.
@@ -254,112 +374,22 @@ impl CacheStats {
             ("utilization", Value::from(self.utilization())),
             ("utilization_percentage", Value::from(self.utilization() * 100.0)),
             ("bytes", Value::from(self.bytes)),
+            ("max_bytes", Value::from(self.max_bytes)),
+            ("bytes_utilization", Value::from(share(self.bytes, self.max_bytes))),
             ("evictions", Value::from(self.evictions)),
             ("expirations", Value::from(self.expirations)),
+            ("refusals", Value::from(self.refusals)),
+            ("coalesced", Value::from(self.coalesced)),
+            ("policy", Value::from(self.policy.name())),
+            ("ghost_hits", Value::from(self.ghost_hits)),
+            ("ghost_misses", Value::from(self.ghost_misses)),
         ])
     }
 }
 
-impl UtilizationAlert {
-    /// The reference's text.
-    pub fn message(&self) -> String {
-        let percent = |share: f64| share * 100.0;
-        format!(
-            "Cache utilization alert: {:.1}% exceeds threshold of {:.1}% ({}/{})",
-            percent(self.size as f64 / self.max_size as f64),
-            percent(self.threshold),
-            self.size,
-            self.max_size
-        )
-    }
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const HOUR: Duration = Duration::from_secs(3600);
-
-    fn cache(max_entries: u64) -> Cache<u32, u32> {
-        Cache::new(max_entries, HOUR, 0.85)
-    }
-
-    #[test]
-    fn the_least_recently_used_leaves() {
-        let (cache, now) = (cache(2), Instant::now());
-        cache.put(1, 10, 100, None, now);
-        cache.put(2, 20, 100, None, now);
-        assert_eq!(cache.get(&1, now), Some(10));
-        cache.put(3, 30, 100, None, now);
-        assert_eq!((cache.get(&2, now), cache.get(&1, now), cache.get(&3, now)), (None, Some(10), Some(30)));
-        let stats = cache.stats();
-        assert_eq!((stats.size, stats.hits, stats.misses, stats.evictions, stats.bytes), (2, 3, 1, 1, 200));
-    }
-
-    #[test]
-    fn expired_is_older_than_its_time_and_leaves_first() {
-        let (cache, now) = (cache(2), Instant::now());
-        cache.put(1, 10, 1, Some(Duration::from_secs(1)), now);
-        cache.put(2, 20, 1, None, now);
-        assert_eq!(cache.get(&1, now + Duration::from_secs(1)), Some(10), "as old as its time is not older");
-        cache.put(3, 30, 1, None, now + Duration::from_secs(2));
-        assert_eq!(cache.get(&2, now), Some(20), "the expired entry made room");
-        assert_eq!((cache.stats().evictions, cache.stats().expirations), (0, 1));
-        cache.put(4, 40, 1, Some(Duration::from_secs(1)), now);
-        assert_eq!(cache.evict_expired(now + HOUR + HOUR), 2);
-        assert_eq!((cache.stats().size, cache.stats().bytes), (0, 0));
-    }
-
-    #[test]
-    fn nothing_is_kept_without_room_or_time() {
-        let now = Instant::now();
-        let roomless = cache(0);
-        assert_eq!(roomless.put(1, 1, 1, None, now), None);
-        assert_eq!(roomless.get(&1, now), None);
-        assert_eq!(roomless.stats().utilization(), 0.0);
-        let timeless = cache(1);
-        timeless.put(1, 1, 1, Some(Duration::ZERO), now);
-        assert_eq!(timeless.get(&1, now), None);
-    }
-
-    #[test]
-    fn alerts_fire_once_per_crossing() {
-        let (cache, now) = (cache(100), Instant::now());
-        let alerts =
-            |range: std::ops::Range<u32>| range.filter_map(|key| cache.put(key, 0, 0, None, now)).collect::<Vec<_>>();
-        let first = alerts(0..100);
-        assert_eq!(first.len(), 1);
-        assert_eq!(first[0].message(), "Cache utilization alert: 85.0% exceeds threshold of 85.0% (85/100)");
-        assert_eq!(alerts(100..200), []);
-        cache.clear();
-        assert_eq!(alerts(0..90).len(), 1);
-    }
-
-    proptest! {
-        #[test]
-        fn agrees_with_a_list_in_recency_order(
-            max in 0u64..6, operations in proptest::collection::vec((any::<bool>(), 0u32..8, 0u32..100), 0..200)
-        ) {
-            let (cache, now) = (cache(max), Instant::now());
-            let mut model: Vec<(u32, u32)> = Vec::new();
-            for (is_put, key, value) in operations {
-                let at = model.iter().position(|(known, _)| *known == key);
-                let old = at.map(|at| model.remove(at));
-                if is_put {
-                    cache.put(key, value, value as usize, None, now);
-                    model.push((key, value));
-                    while model.len() as u64 > max {
-                        model.remove(0);
-                    }
-                } else {
-                    prop_assert_eq!(cache.get(&key, now), old.map(|(_, value)| value));
-                    model.extend(old);
-                }
-                let stats = cache.stats();
-                prop_assert_eq!(stats.size, model.len());
-                prop_assert_eq!(stats.bytes, model.iter().map(|(_, value)| *value as usize).sum::<usize>());
-            }
-        }
-    }
-}
+mod tests;

@@ -90,7 +90,8 @@ pub unsafe extern "C" fn skc_error_message(error: *const skc_error) -> skc_str {
 }
 
 /// The whole error as a JSON object: code, name, message, retriable, and what applies of line, column (from 1), path,
-/// rule, missing (array of names), suggestion, findings (as skc_library_validate lists them). Empty for NULL.
+/// rule, missing (array of names), suggestion, findings (as skc_library_validate lists them), report (what
+/// skc_library_import had done before it stopped). Empty for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_error_json(error: *const skc_error) -> skc_str {
     // SAFETY: the door's contract.

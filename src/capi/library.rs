@@ -1,7 +1,9 @@
 //! The library object.
 
 use std::ffi::{c_char, c_void};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::config::skc_config;
 use super::error::{skc_error, skc_status};
@@ -10,13 +12,13 @@ use super::result::{skc_result, skc_results};
 use super::skill::skc_skill;
 use super::task::skc_task;
 use super::text::{c_text, optional_text, skc_blob, text};
-use crate::call::{Data, RunOptions, not_json};
+use crate::call::{Data, RunOptions, members};
 use crate::config::Config;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::execution::Method;
 use crate::json::Value;
-use crate::library::{EventCallback, Library, parse_items};
-use crate::store::Filter;
+use crate::library::{EventCallback, ExportOptions, ImportOptions, Library, parse_items};
+use crate::store::{Filter, Query};
 
 /// An open skill library. Any thread may use it at any time; close it once with skc_library_close. After fork() the
 /// child gets SKC_E_FORKED from every call and never touches the parent's database.
@@ -24,8 +26,7 @@ pub struct skc_library {
     library: Library,
     mark: Arc<ForkMark>,
     /// Calls that hold this object; closing waits until it is alone.
-    calls: Mutex<usize>,
-    call_ended: Condvar,
+    calls: AtomicUsize,
 }
 
 /// Is told how many runs of skc_library_run_many are done; false cancels the rest. Called on the caller's thread.
@@ -35,17 +36,17 @@ struct Call<'l>(&'l skc_library);
 
 impl<'l> Call<'l> {
     fn count(library: &'l skc_library) -> Self {
-        *library.calls.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        // In one order with the flag that says "closed": either closing sees this call, or this call sees that it is closed.
+        library.calls.fetch_add(1, Ordering::SeqCst);
         Call(library)
     }
 }
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        // Told under the lock: once it is free, skc_library_close may free the object.
-        let mut calls = self.0.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        *calls -= 1;
-        self.0.call_ended.notify_all();
+        // The last touch: from here on skc_library_close may free the object. A condition variable would be touched after that, so
+        // closing waits by looking.
+        self.0.calls.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -96,8 +97,11 @@ impl skc_library {
 }
 
 /// Opens a database file, or creates it; ":memory:" opens a private one in memory. `config` may be NULL for the defaults
-/// and is copied. SKC_E_SANDBOX when the configured mode cannot be had (the error's `missing` names the guarantees);
-/// SKC_E_DATABASE, SKC_E_CORRUPT or SKC_E_NEWER_DATABASE when the file cannot be used; it is not changed then.
+/// and is copied. What `sandbox.mode` asks for is found out by the first call that starts a child (put, run, submit's run,
+/// validate, health), which fails with SKC_E_SANDBOX if it cannot be had (the error's `missing` names the guarantees).
+/// SKC_E_DATABASE, SKC_E_CORRUPT or SKC_E_NEWER_DATABASE when the file cannot be used, SKC_E_UNSUPPORTED when it lies on a network
+/// file system (option `store.network_files`); it is not changed then. With `store.access` = `read_only` nothing is ever changed, and a
+/// damaged file is opened as far as it can be read. docs/STORE.md has the whole of it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_library_open(
     path: *const c_char,
@@ -117,7 +121,7 @@ pub unsafe extern "C" fn skc_library_open(
             let config = given.map_or_else(Config::default, |config| config.config.clone());
             let library = Library::open_with_events(path, &config, callback)?;
             let mark = Arc::new(ForkMark::new()?);
-            let handle = skc_library { library, mark, calls: Mutex::new(0), call_ended: Condvar::new() };
+            let handle = skc_library { library, mark, calls: AtomicUsize::new(0) };
             *out = Box::into_raw(Box::new(handle));
             Ok(())
         })
@@ -157,11 +161,10 @@ pub unsafe extern "C" fn skc_library_close(library: *mut skc_library) -> skc_sta
             // the memory is left alone on purpose.
             handle.mark.check()?;
             handle.library.close();
-            let mut calls = handle.calls.lock().unwrap_or_else(PoisonError::into_inner);
-            while *calls > 0 {
-                calls = handle.call_ended.wait(calls).unwrap_or_else(PoisonError::into_inner);
+            // Closed, so calls end in no time.
+            while handle.calls.load(Ordering::SeqCst) > 0 {
+                std::thread::sleep(Duration::from_micros(100));
             }
-            drop(calls);
             drop(Box::from_raw(library));
             Ok(())
         })
@@ -224,7 +227,9 @@ pub unsafe extern "C" fn skc_library_remove(
 }
 
 /// The newest versions that pass a filter, by id, as a JSON array of records without code. The filter is NULL or a JSON
-/// object: category, complexity, tags (all of them), name (a part of name or id), active, limit, offset.
+/// object: category, complexity, tags (all of them), name (a part of name or id), active, state, min_success_rate (0
+/// to 1), min_usage_count, after (an id: only those after it, for the next page),
+/// limit, offset.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_library_list(
     library: *mut skc_library,
@@ -242,9 +247,14 @@ pub unsafe extern "C" fn skc_library_list(
     }
 }
 
-/// Finds skills by words in id, name, description and tags, best first, as a JSON array of id, version, name,
-/// description, tags and score (BM25; larger is better). The query is NULL or a JSON object: text, and the members of a
-/// filter; limit is 5 unless given.
+/// Finds skills, best first, as a JSON array of id, version, name, description, tags, state, score, text_score and vector_score. The query
+/// is NULL or a JSON object: text (words, or their beginnings, in id, name, description, tags and code), embedding (an array of
+/// as many numbers as the stored ones have), min_score, vector_weight, and the members of a filter; limit is 5 unless given. What is not
+/// active is found only if state or active asks for it.
+///
+/// score is BM25 for text alone (larger is better), the cosine for an embedding alone (-1 to 1), and for both together, from
+/// 0 to 1, vector_weight (0.5 unless given) of the cosine and the rest of BM25 divided by the best of this search. The parts are null where a
+/// skill has none. Fails with SKC_E_INVALID for an embedding of another length.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_library_search(
     library: *mut skc_library,
@@ -256,24 +266,18 @@ pub unsafe extern "C" fn skc_library_search(
     // SAFETY: the door's contract.
     unsafe {
         skc_library::text(library, out_json, "out_json", err, |library| {
-            let (words, rest): (Vec<_>, Vec<_>) = members(optional_text(query_json, "query_json")?, "the query")?
-                .into_iter()
-                .partition(|(name, _)| name == "text");
-            let words = match words.first() {
-                None | Some((_, Value::Null)) => "",
-                Some((_, Value::String(words))) => words,
-                Some((_, other)) => {
-                    return Err(Error::invalid(format!("`text` takes text, not {}", other.kind())).path("text"));
-                }
-            };
-            let mut filter = Filter::read(&rest)?;
-            if !rest.iter().any(|(name, value)| name == "limit" && *value != Value::Null) {
-                filter.limit = USUAL_LIMIT;
+            let members = members(optional_text(query_json, "query_json")?, "the query")?;
+            let mut query = Query::read(&members)?;
+            if !members.iter().any(|(name, value)| name == "limit" && *value != Value::Null) {
+                query.filter.limit = USUAL_LIMIT;
             }
-            let found = library.search(words, &filter)?.into_iter().map(|(skill, score)| {
+            let found = library.search(&query)?.into_iter().map(|found| {
+                let skill = &found.skill;
                 let mut members = vec![("id", Value::from(skill.id())), ("version", Value::from(skill.version()))];
-                members.extend(["name", "description", "tags"].map(|name| (name, skill.field(name))));
-                members.push(("score", Value::from(score)));
+                members.extend(["name", "description", "tags", "state"].map(|name| (name, skill.field(name))));
+                members.push(("score", Value::from(found.score)));
+                members.push(("text_score", found.text.map_or(Value::Null, Value::from)));
+                members.push(("vector_score", found.vector.map_or(Value::Null, Value::from)));
                 Value::object(members)
             });
             Ok(Value::Array(found.collect()).to_text())
@@ -281,13 +285,36 @@ pub unsafe extern "C" fn skc_library_search(
     }
 }
 
-fn members(text: &str, what: &str) -> Result<Vec<(String, Value)>> {
-    if text.trim().is_empty() {
-        return Ok(Vec::new());
-    }
-    match Value::parse(text).map_err(|error| not_json(what, error))? {
-        Value::Object(members) => Ok(members),
-        other => Err(Error::new(Code::Invalid, format!("{what} is a JSON object, not {}", other.kind()))),
+/// Sets a skill's state: "active", "quarantined" (set aside) or "retired" (put away). What is not active is not run (its runs end as
+/// SKC_OUTCOME_REJECTED) and not found unless asked for. Failures in a row are counted from the beginning.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skc_library_set_state(
+    library: *mut skc_library,
+    id: *const c_char,
+    state: *const c_char,
+    err: *mut *mut skc_error,
+) -> skc_status {
+    // SAFETY: the door's contract.
+    unsafe { skc_library::call(library, err, |library| library.set_state(c_text(id, "id")?, c_text(state, "state")?)) }
+}
+
+/// Makes the index of words anew from the skills and says how many it has; out_count may be NULL. Every put changes the index with the
+/// skill, so this is needed only if somebody else wrote into the file.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skc_library_rebuild_index(
+    library: *mut skc_library,
+    out_count: *mut u64,
+    err: *mut *mut skc_error,
+) -> skc_status {
+    // SAFETY: the door's contract.
+    unsafe {
+        skc_library::call(library, err, |library| {
+            let count = library.rebuild_index()?;
+            if let Some(out) = out_count.as_mut() {
+                *out = count;
+            }
+            Ok(())
+        })
     }
 }
 
@@ -344,8 +371,10 @@ pub unsafe extern "C" fn skc_library_inject(
 }
 
 /// Runs a skill and waits for its end, however it ends: SKC_OK with a result the caller owns. Data as for
-/// skc_library_inject. Options are NULL or a JSON object: version, cache (auto, yes, no, refresh, required), ttl_s,
-/// timeout_ms, max_memory_mb, trace.
+/// skc_library_inject. Options are NULL or a JSON object: version, cache (auto, yes, no, refresh, required), ttl_s, trace,
+/// and limits, which count before the skill's and the library's own and may be larger: timeout_ms, max_cpu_s,
+/// max_memory_mb, max_file_mb, max_open_files, max_threads, max_output_kb, max_answer_kb. They are the options of the same
+/// names in docs/CONFIGURATION.md (room sandbox), which has units, ranges and defaults.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_library_run(
     library: *mut skc_library,
@@ -361,16 +390,17 @@ pub unsafe extern "C" fn skc_library_run(
         guard::clear(out);
         skc_library::call(library, err, |library| {
             let id = c_text(id, "id")?;
-            let data = Data::parse(text(data, data_len, "data")?)?;
+            let data = text(data, data_len, "data")?;
             let options = RunOptions::parse(optional_text(options_json, "options_json")?)?;
             guard::check_out(out, "out")?;
-            *out = Box::into_raw(Box::new(skc_result::new(library.run(id, data, &options)?)));
+            *out = Box::into_raw(Box::new(skc_result::new(library.run_text(id, data, &options)?)));
             Ok(())
         })
     }
 }
 
-/// Runs a skill on many data, several at a time (option concurrency; as many as there are processors unless given).
+/// Runs a skill on many data, several at a time (option concurrency; as many as there are processors unless given). The
+/// other options are those of skc_library_run and hold for each run.
 /// Items are a JSON array of data. `progress` may be NULL; it is called on this thread after each run, and false cancels
 /// what runs and what waits. All items are checked before the first runs. The caller owns the results, which come in the
 /// order of the items.
@@ -404,8 +434,9 @@ pub unsafe extern "C" fn skc_library_run_many(
     }
 }
 
-/// Queues a run and comes back at once with a task the caller owns. Everything is copied. SKC_E_BUSY when the queue is
-/// full; otherwise as skc_library_run.
+/// Queues a run and comes back at once with a task the caller owns. Everything is copied. The skills that wait take turns:
+/// of one with many tasks, at most one more begins before another skill's single task. SKC_E_BUSY when the queue is full
+/// (option task.queue, all skills together); otherwise as skc_library_run.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_library_submit(
     library: *mut skc_library,
@@ -465,7 +496,58 @@ pub unsafe extern "C" fn skc_library_health(
     unsafe { skc_library::text(library, out_json, "out_json", err, |library| Ok(library.health()?.to_text())) }
 }
 
-/// Empties a cache: "execution", "prepared", "metadata" or "all". Counters go on.
+/// Every bound (entries, bytes) of every cache of which at least `threshold` is used now, as a JSON array of objects: cache,
+/// bound, size, max_size, threshold, message. The threshold is a share: 0.85 is 85 %. Asking raises no event and changes no
+/// counter. SKC_E_INVALID with the path `threshold` when it is not from 0 to 1, or not a number.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skc_library_check_caches(
+    library: *mut skc_library,
+    threshold: f64,
+    out_json: *mut *mut skc_blob,
+    err: *mut *mut skc_error,
+) -> skc_status {
+    // SAFETY: the door's contract.
+    unsafe {
+        skc_library::text(library, out_json, "out_json", err, |library| Ok(library.check_caches(threshold)?.to_text()))
+    }
+}
+
+/// Checks the database file now. "quick" reads every page; "full" also holds every index against its table, and every version of every
+/// skill against the hash of its contents. Gives a JSON object: ok (true if nothing was found), findings (an array of kind, where,
+/// message), took_ms. Damage is not an error: it is SKC_OK with findings, which skc_library_health shows from then on, and the
+/// event `store_damaged`; docs/STORE.md says what to do. Takes as long as reading the file; others may read and write meanwhile.
+/// SKC_E_INVALID for another word; SKC_E_BUSY or SKC_E_DATABASE if the check could not be made.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skc_library_check(
+    library: *mut skc_library,
+    which: *const c_char,
+    out_json: *mut *mut skc_blob,
+    err: *mut *mut skc_error,
+) -> skc_status {
+    // SAFETY: the door's contract.
+    unsafe {
+        skc_library::text(library, out_json, "out_json", err, |library| {
+            Ok(library.check(c_text(which, "which")?)?.to_text())
+        })
+    }
+}
+
+/// Writes a copy of the database to `path` (UTF-8), where nothing may be yet, while others read and write: everything as it was at one
+/// moment. The copy is checked and on the disk before it has its name; until then there is a file beside it whose name begins with a
+/// dot. It is a library like any other, with the permissions of the file; one of ":memory:" can be read by its owner alone. Takes about as
+/// long as writing the file. SKC_E_INVALID if there is something at the path, SKC_E_DATABASE if nothing can be written there, SKC_E_CORRUPT
+/// if the database is too damaged to be copied; nothing is left at the path then.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skc_library_backup(
+    library: *mut skc_library,
+    path: *const c_char,
+    err: *mut *mut skc_error,
+) -> skc_status {
+    // SAFETY: the door's contract.
+    unsafe { skc_library::call(library, err, |library| library.backup(c_text(path, "path")?)) }
+}
+
+/// Empties a cache: "execution" (with the results that are kept in the database), "prepared", "metadata" or "all". Counters go on.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_library_clear(
     library: *mut skc_library,
@@ -476,7 +558,7 @@ pub unsafe extern "C" fn skc_library_clear(
     unsafe { skc_library::call(library, err, |library| library.clear(c_text(which, "which")?)) }
 }
 
-/// Drops what is expired in all caches. `out_count` may be NULL; it gets how many entries that were.
+/// Drops what is expired in all caches, and of the results in the database. `out_count` may be NULL; it gets how many entries that were.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_library_evict_expired(
     library: *mut skc_library,
@@ -491,6 +573,64 @@ pub unsafe extern "C" fn skc_library_evict_expired(
                 *out_count = count;
             }
             Ok(())
+        })
+    }
+}
+
+/// Stores the skills of a bundle file, a folder of SKILL.md folders or a folder of the reference system's JSON files;
+/// docs/EXCHANGE.md describes them. Each skill goes the way of skc_library_put. What cannot be read or is refused is listed with
+/// the reason and the rest is imported: SKC_OK says that everything was looked at, not that everything was taken. The path is
+/// NUL-terminated UTF-8; symbolic links below it are not followed. Options are NULL or a JSON object: format (auto, the default,
+/// bundle, markdown, reference), on_conflict (for ids that are there with other content: new_version, the default, skip, or
+/// fail, which lists them as rejected), dry_run (true: check everything, store nothing).
+/// `out_json` gets a JSON object the caller owns: format; imported (array of id, version, source; version is null in a dry run);
+/// unchanged (how many were there already); skipped (how many on_conflict left alone); rejected (array of source, id, reason;
+/// id may be null); notes (array of source, note). An import is not one transaction: what was imported stays when a later
+/// skill stops it, and it may be repeated. SKC_E_INVALID when nothing can be read at the path; SKC_E_UNSUPPORTED for a bundle of
+/// a later format; what stops everything (SKC_E_DATABASE, SKC_E_BUSY, SKC_E_SANDBOX, SKC_E_CLOSED ...) with what was done so far
+/// as `report` in the error's JSON. Takes about as long as putting each skill; other threads may use the library meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skc_library_import(
+    library: *mut skc_library,
+    path: *const c_char,
+    options_json: *const c_char,
+    out_json: *mut *mut skc_blob,
+    err: *mut *mut skc_error,
+) -> skc_status {
+    // SAFETY: the door's contract.
+    unsafe {
+        skc_library::text(library, out_json, "out_json", err, |library| {
+            let path = c_text(path, "path")?;
+            let options = ImportOptions::parse(optional_text(options_json, "options_json")?)?;
+            Ok(library.import(path, &options)?.to_text())
+        })
+    }
+}
+
+/// Writes skills to a bundle file or to a folder; docs/EXCHANGE.md describes the formats and what each keeps. The target appears
+/// when everything is written and on the disk; if anything fails before that, what was there is there still. The path is
+/// NUL-terminated UTF-8; its parent folder must be there. Options are NULL or a JSON object: format (bundle, the default,
+/// markdown, reference), ids (array of skill ids) or filter (as skc_library_list takes it; all skills unless given), versions
+/// (newest, the default, or all, for bundles), overwrite (true: replace the file, or the files of the same names in the folder;
+/// otherwise a target that is there is SKC_E_INVALID, except an empty folder).
+/// `out_json` gets a JSON object the caller owns: format; exported (how many skills); versions (how many versions of them);
+/// rejected (array of source, id, reason: what could not be read or does not fit); notes (array of source, note: what the format
+/// could not keep). Skills put or removed meanwhile may be in it or not. SKC_E_INVALID for a bad option or target;
+/// SKC_E_DATABASE when the library cannot be read or the target cannot be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skc_library_export(
+    library: *mut skc_library,
+    path: *const c_char,
+    options_json: *const c_char,
+    out_json: *mut *mut skc_blob,
+    err: *mut *mut skc_error,
+) -> skc_status {
+    // SAFETY: the door's contract.
+    unsafe {
+        skc_library::text(library, out_json, "out_json", err, |library| {
+            let path = c_text(path, "path")?;
+            let options = ExportOptions::parse(optional_text(options_json, "options_json")?)?;
+            Ok(library.export(path, &options)?.to_text())
         })
     }
 }

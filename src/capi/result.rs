@@ -14,7 +14,7 @@ pub struct skc_result {
     stderr: Text,
     error: Text,
     error_json: Text,
-    level: Text,
+    confinement: OnceLock<Text>,
     json: OnceLock<Text>,
 }
 
@@ -43,7 +43,8 @@ pub struct skc_view {
     pub duration_us: u64,
     /// Processor time of the child in microseconds; 0 on a hit.
     pub cpu_us: u64,
-    /// The child's largest resident size in bytes; 0 on a hit and where it could not be read.
+    /// The child's largest resident size in bytes, of one that crashed the largest of some samples; 0 on a hit and where it
+    /// could not be read.
     pub peak_memory_bytes: u64,
     /// SKC_OUTCOME_*; -1 for no result.
     pub outcome: i32,
@@ -55,6 +56,17 @@ pub struct skc_view {
     pub stdout_truncated: bool,
     /// Likewise for stderr.
     pub stderr_truncated: bool,
+    /// Bytes that it wrote to stdout, kept or not; 0 on a hit, as the next three.
+    pub stdout_written_bytes: u64,
+    /// Bytes that it wrote to stderr, kept or not.
+    pub stderr_written_bytes: u64,
+    /// Bytes of its answer as it was sent; 0 for one beyond its bound.
+    pub answer_bytes: u64,
+    /// Bytes that its private folder held at the end.
+    pub folder_bytes: u64,
+    /// What confined the run, on a hit when it ran: level, layers, guarantees, missing, threads as a JSON
+    /// object; empty if nothing ran.
+    pub sandbox_json: skc_str,
 }
 
 /// The skill set `result` to a JSON value that obeys its output schema.
@@ -77,7 +89,7 @@ pub const SKC_OUTCOME_TIMEOUT: i32 = 7;
 pub const SKC_OUTCOME_MEMORY_LIMIT: i32 = 8;
 /// The answer is larger than its bound.
 pub const SKC_OUTCOME_OUTPUT_LIMIT: i32 = 9;
-/// A file grew beyond its bound, or the disk is full.
+/// A file or the private folder grew beyond its bound, or the disk is full.
 pub const SKC_OUTCOME_DISK_LIMIT: i32 = 10;
 /// The process ended without an answer: a signal, an exit, a broken answer channel.
 pub const SKC_OUTCOME_CRASHED: i32 = 11;
@@ -93,32 +105,54 @@ impl skc_result {
             stderr: Text::new(&result.stderr.bytes),
             error: Text::new(failure.map(|failure| failure.text()).unwrap_or_default().as_bytes()),
             error_json: Text::new(failure.map(|failure| failure.to_value().to_text()).unwrap_or_default().as_bytes()),
-            level: Text::new(result.level().as_bytes()),
+            confinement: OnceLock::new(),
             json: OnceLock::new(),
             result,
         }
+    }
+
+    /// Names of levels are few, and stand still.
+    fn level(&self) -> skc_str {
+        let name = match self.result.level() {
+            "strict" => c"strict",
+            "partial" => c"partial",
+            "process-only" => c"process-only",
+            _ => c"none",
+        };
+        skc_str::of_static(name)
     }
 
     fn json(&self) -> &Text {
         self.json.get_or_init(|| Text::new(self.result.to_value().to_text().as_bytes()))
     }
 
+    fn confinement(&self) -> &Text {
+        let text = || self.result.confinement.as_ref().map(|level| level.to_value().to_text()).unwrap_or_default();
+        self.confinement.get_or_init(|| Text::new(text().as_bytes()))
+    }
+
     fn view(&self) -> skc_view {
+        let usage = &self.result.usage;
         skc_view {
             value: self.value.view(),
             captured_stdout: self.stdout.view(),
             captured_stderr: self.stderr.view(),
             error: self.error.view(),
             error_json: self.error_json.view(),
-            level: self.level.view(),
+            level: self.level(),
             duration_us: micros(self.result.duration),
-            cpu_us: micros(self.result.cpu),
-            peak_memory_bytes: self.result.peak_memory,
+            cpu_us: micros(usage.cpu),
+            peak_memory_bytes: usage.peak_memory,
             outcome: self.result.outcome as i32,
             skill_version: self.result.version,
             cached: self.result.is_cached,
             stdout_truncated: self.result.stdout.is_truncated,
             stderr_truncated: self.result.stderr.is_truncated,
+            stdout_written_bytes: usage.stdout_bytes,
+            stderr_written_bytes: usage.stderr_bytes,
+            answer_bytes: usage.answer_bytes,
+            folder_bytes: usage.folder_bytes,
+            sandbox_json: self.confinement().view(),
         }
     }
 }
@@ -183,7 +217,7 @@ pub unsafe extern "C" fn skc_result_error(result: *const skc_result) -> skc_str 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_result_level(result: *const skc_result) -> skc_str {
     // SAFETY: the door's contract.
-    unsafe { of_result(result, skc_str::EMPTY, |result| result.level.view()) }
+    unsafe { of_result(result, skc_str::EMPTY, skc_result::level) }
 }
 
 /// Whether memory answered. False for NULL.
@@ -220,6 +254,11 @@ pub unsafe extern "C" fn skc_result_view(result: *const skc_result, out: *mut sk
         cached: false,
         stdout_truncated: false,
         stderr_truncated: false,
+        stdout_written_bytes: 0,
+        stderr_written_bytes: 0,
+        answer_bytes: 0,
+        folder_bytes: 0,
+        sandbox_json: skc_str::EMPTY,
     };
     if out.is_null() {
         return;
@@ -236,7 +275,8 @@ pub unsafe extern "C" fn skc_result_view(result: *const skc_result, out: *mut sk
 }
 
 /// Everything as one JSON object: outcome, skill, cached, value, stdout, stderr, stdout_truncated, stderr_truncated,
-/// duration_us, usage, level, trace, error. Empty for NULL.
+/// duration_us, usage (cpu_us, peak_memory_bytes, stdout_bytes, stderr_bytes, answer_bytes, folder_bytes), level, sandbox,
+/// trace, error. Empty for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_result_json(result: *const skc_result) -> skc_str {
     // SAFETY: the door's contract.

@@ -42,7 +42,8 @@ pub unsafe extern "C" fn skc_skill_new(id: *const c_char, code: *const c_char, c
 
 /// Sets a field of a draft: plain text for texts and choices, JSON text for lists, schemas, parameters, numbers and
 /// true/false. The fields are those of skc_skill_json, and expected_version: the put fails with SKC_E_CONFLICT unless
-/// that is the newest version (0: not there yet). SKC_E_INVALID for an unknown field or a value it does not take. Views
+/// that is the newest version (0: not there yet). The limits of skc_library_run are fields too; each sets one member of
+/// `limits`, and a limit counts before the library's own. SKC_E_INVALID for an unknown field or a value it does not take. Views
 /// of this skill's JSON end here.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_skill_set(

@@ -28,7 +28,7 @@ pub(super) fn patience(timeout_ms: i64) -> Option<Duration> {
     u64::try_from(timeout_ms).ok().map(Duration::from_millis)
 }
 
-/// SKC_OK once the task has finished, SKC_PENDING before. Costs one lock.
+/// SKC_OK once the task has finished, SKC_PENDING before. Costs two loads and no lock: call it in every frame.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_task_poll(task: *const skc_task) -> skc_status {
     let mut status = SKC_OK;
@@ -44,14 +44,15 @@ pub unsafe extern "C" fn skc_task_poll(task: *const skc_task) -> skc_status {
     if called == SKC_OK { status } else { called }
 }
 
-/// A descriptor that is readable once the task has finished. The task owns it: poll it, do not read or close it. -1 for
+/// A descriptor that is readable once the task has finished; made by the first of these calls. The task owns it: poll it, do
+/// not read or close it. -1 when the process is out of descriptors, for
 /// NULL and in a forked child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_task_fd(task: *mut skc_task) -> c_int {
     guard::get(-1, || {
         // SAFETY: the door's contract.
         let task = unsafe { task.as_ref() }.filter(|task| !task.mark.is_forked());
-        task.map_or(-1, |task| task.task.readable().as_raw_fd())
+        task.and_then(|task| task.task.readable().ok()).map_or(-1, |fd| fd.as_raw_fd())
     })
 }
 
@@ -79,7 +80,8 @@ pub unsafe extern "C" fn skc_task_wait(
     }
 }
 
-/// Ends the run, waiting or going on: its result has the outcome cancelled. A finished task keeps its result.
+/// Ends the run: its result has the outcome cancelled. One that waits has it when this returns, and its place in the queue
+/// is free; one that is running has it as soon as its child is gone. A finished task keeps its result.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_task_cancel(task: *mut skc_task) -> skc_status {
     // SAFETY: the door's contract.

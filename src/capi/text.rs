@@ -29,6 +29,10 @@ pub(super) const NUL_TERMINATED: usize = usize::MAX;
 
 impl skc_str {
     pub(super) const EMPTY: skc_str = skc_str { ptr: c"".as_ptr(), len: 0 };
+
+    pub(super) fn of_static(text: &'static CStr) -> Self {
+        skc_str { ptr: text.as_ptr(), len: text.to_bytes().len() }
+    }
 }
 
 /// Bytes with a NUL behind them. An empty text takes no memory.
@@ -143,7 +147,7 @@ pub unsafe extern "C" fn skc_blob_method(blob: *const skc_blob) -> skc_str {
     guard::get(skc_str::EMPTY, || {
         // SAFETY: the door's contract.
         let method = unsafe { blob.as_ref() }.map_or(c"", |blob| blob.method);
-        skc_str { ptr: method.as_ptr(), len: method.to_bytes().len() }
+        skc_str::of_static(method)
     })
 }
 

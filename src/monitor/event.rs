@@ -20,6 +20,8 @@ pub enum Severity {
     Info,
     /// Somebody should look at it.
     Warning,
+    /// Something is broken and stays so until somebody does something about it.
+    Error,
 }
 
 /// A bounded queue of events as JSON text.
@@ -55,6 +57,7 @@ impl EventRing {
         let severity = match severity {
             Severity::Info => "info",
             Severity::Warning => "warning",
+            Severity::Error => "error",
         };
         let mut inner = self.lock();
         inner.recorded += 1;

@@ -15,14 +15,22 @@ type Labels = Vec<(&'static str, String)>;
 pub struct CacheNumbers {
     /// Its name.
     pub name: &'static str,
-    /// `hits`, `misses`, `evictions`, `expirations`.
-    pub counters: [u64; 4],
-    /// `entries`, `bytes`.
-    pub gauges: [usize; 2],
+    /// In the order of [`COUNTERS`].
+    pub counters: [u64; COUNTERS.len()],
+    /// In the order of [`GAUGES`].
+    pub gauges: [u64; GAUGES.len()],
 }
 
-/// The exposition: `skillcache_runs_total{outcome,cached}`, latencies, caches, skills.
-pub fn exposition(runs: &RunStats, caches: &[CacheNumbers], skills: u64) -> String {
+/// The pool's numbers.
+pub struct PoolNumbers {
+    /// In the order of [`POOL_COUNTERS`].
+    pub counters: [u64; POOL_COUNTERS.len()],
+    /// In the order of [`POOL_GAUGES`].
+    pub gauges: [u64; POOL_GAUGES.len()],
+}
+
+/// The exposition: `skillcache_runs_total{outcome,cached}`, latencies, caches, the pool, skills.
+pub fn exposition(runs: &RunStats, caches: &[CacheNumbers], pool: &PoolNumbers, skills: u64) -> String {
     let mut registry = Registry::with_prefix("skillcache");
     let calls = Family::<Labels, Counter>::default();
     for outcome in Outcome::ALL {
@@ -43,6 +51,7 @@ pub fn exposition(runs: &RunStats, caches: &[CacheNumbers], skills: u64) -> Stri
     }
     registry.register("run_latency_seconds", "Latency quantiles since the library was opened", latency);
     register_caches(&mut registry, caches);
+    register_pool(&mut registry, pool);
     let stored = Gauge::<i64>::default();
     stored.set(i64::try_from(skills).unwrap_or(i64::MAX));
     registry.register("skills", "Skills that are stored and not removed", stored);
@@ -51,26 +60,74 @@ pub fn exposition(runs: &RunStats, caches: &[CacheNumbers], skills: u64) -> Stri
     text
 }
 
+/// Counters of each cache, and what they count.
+const COUNTERS: [(&str, &str); 8] = [
+    ("cache_hits", "Look-ups answered"),
+    ("cache_misses", "Look-ups not answered"),
+    ("cache_evictions", "Entries that left a full cache"),
+    ("cache_expirations", "Entries whose time was up"),
+    ("cache_refusals", "Entries that were too large to be kept"),
+    ("cache_coalesced", "Misses that were answered by a run that was going on already"),
+    ("cache_ghost_hits", "Misses that the other policy would have answered, estimated"),
+    ("cache_ghost_misses", "Hits that the other policy would have missed, estimated"),
+];
+
+/// Gauges of each cache, and what they say.
+const GAUGES: [(&str, &str); 4] = [
+    ("cache_entries", "Entries now"),
+    ("cache_max_entries", "Entries at most"),
+    ("cache_bytes", "What the entries weigh: values, keys and overhead"),
+    ("cache_max_bytes", "What the entries may weigh"),
+];
+
+/// Counters of the pool, and what they count.
+const POOL_COUNTERS: [(&str, &str); 8] = [
+    ("pool_requests", "How often a connection was asked for"),
+    ("pool_checkouts", "How often one was lent"),
+    ("pool_exhaustions", "How often none became free in time"),
+    ("pool_open_failures", "How often none could be opened"),
+    ("pool_opened", "Connections opened"),
+    ("pool_closed", "Connections closed"),
+    ("pool_discarded", "Connections closed because they were no good any more"),
+    ("pool_rolled_back", "Connections that came back in a transaction"),
+];
+
+/// Gauges of the pool, and what they say.
+const POOL_GAUGES: [(&str, &str); 6] = [
+    ("pool_connections", "Connections now"),
+    ("pool_idle_connections", "Connections that nobody uses"),
+    ("pool_size", "Connections that are kept"),
+    ("pool_max_overflow", "Connections that may be opened beyond"),
+    ("pool_waiting", "Who waits for a connection"),
+    ("pool_leaks", "Connections that have been in use for too long"),
+];
+
+fn register_pool(registry: &mut Registry, pool: &PoolNumbers) {
+    for ((name, help), number) in POOL_COUNTERS.into_iter().zip(pool.counters) {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(number);
+        registry.register(name, help, counter);
+    }
+    for ((name, help), number) in POOL_GAUGES.into_iter().zip(pool.gauges) {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
+        registry.register(name, help, gauge);
+    }
+}
+
 fn register_caches(registry: &mut Registry, caches: &[CacheNumbers]) {
-    let counters = [
-        ("cache_hits", "Look-ups answered"),
-        ("cache_misses", "Look-ups not answered"),
-        ("cache_evictions", "Entries that left a full cache"),
-        ("cache_expirations", "Entries whose time was up"),
-    ];
-    for (index, (name, help)) in counters.into_iter().enumerate() {
+    for (index, (name, help)) in COUNTERS.into_iter().enumerate() {
         let family = Family::<Labels, Counter>::default();
         for cache in caches {
             family.get_or_create(&vec![("cache", cache.name.to_owned())]).inc_by(cache.counters[index]);
         }
         registry.register(name, help, family);
     }
-    for (index, (name, help)) in
-        [("cache_entries", "Entries now"), ("cache_bytes", "Weight of the values")].into_iter().enumerate()
-    {
+    for (index, (name, help)) in GAUGES.into_iter().enumerate() {
         let family = Family::<Labels, Gauge>::default();
         for cache in caches {
-            family.get_or_create(&vec![("cache", cache.name.to_owned())]).set(cache.gauges[index] as i64);
+            let value = i64::try_from(cache.gauges[index]).unwrap_or(i64::MAX);
+            family.get_or_create(&vec![("cache", cache.name.to_owned())]).set(value);
         }
         registry.register(name, help, family);
     }

@@ -1,34 +1,42 @@
-# What runs in the child before and after the skill. It talks to the host over descriptor 3 alone: a length-prefixed
-# JSON job comes in, one length-prefixed frame goes out. A frame is one letter and its payload:
+# What runs in the child before and after the skill; compiled once, by the interpreter that runs it (see interpreter.rs).
+# It talks to the host over descriptor 3 alone: a length-prefixed JSON job comes in, by the `receive` of opening.py, and one
+# length-prefixed frame goes out. A frame is one letter and its payload:
 #   S result as JSON       N no result       O result has no JSON form       E exception (JSON)
 #   X refused by compile() (JSON)            M out of memory                 C checked (JSON)
+#   V another interpreter than the one that compiled this (opening.py)
 # Every import here is paid for by every run: `json` alone doubles the start, so its C half is used directly.
-def _main():
+# What is needed after the skill is bound here, before the skill can rebind it: a run whose `len` is another would announce
+# a length that is none.
+def _main(
+    receive,
+    len=len,
+    str=str,
+    int=int,
+    type=type,
+    isinstance=isinstance,
+    memoryview=memoryview,
+    name_of=type.__dict__["__name__"].__get__,
+    BaseException=BaseException,
+    MemoryError=MemoryError,
+    SyntaxError=SyntaxError,
+    OSError=OSError,
+):
     import sys
 
     posix = sys.modules["posix"]
+    read, write, leave = posix.read, posix.write, posix._exit
     channel = 3
-
-    def receive(count):
-        parts = []
-        while count:
-            part = posix.read(channel, min(count, 1 << 20))
-            if not part:
-                posix._exit(0)
-            parts.append(part)
-            count -= len(part)
-        return b"".join(parts)
 
     def send(kind, payload=b""):
         if isinstance(payload, str):
             payload = payload.encode("ascii")
         frame = memoryview((1 + len(payload)).to_bytes(4, "big") + kind + payload)
         while frame:
-            frame = frame[posix.write(channel, frame) :]
+            frame = frame[write(channel, frame) :]
         # The host has all it needs and ends this process; nothing of the skill runs on.
-        while posix.read(channel, 1):
+        while read(channel, 1):
             pass
-        posix._exit(0)
+        leave(0)
 
     class Settings:
         strict, object_hook, object_pairs_hook, memo = True, None, None, {}
@@ -41,19 +49,19 @@ def _main():
         import _json
 
         decode = _json.make_scanner(Settings)
+        make_encoder, quote = _json.make_encoder, _json.encode_basestring_ascii
 
         def encode(value):
-            quote = _json.encode_basestring_ascii
-            parts = _json.make_encoder({}, unknown, quote, None, ":", ",", False, False, False)(value, 0)
+            parts = make_encoder({}, unknown, quote, None, ":", ",", False, False, False)(value, 0)
             return "".join(parts)
 
     except (ImportError, AttributeError):
         import json
 
-        decode = json.JSONDecoder().raw_decode
+        decode, dumps = json.JSONDecoder().raw_decode, json.dumps
 
         def encode(value):
-            return json.dumps(value, separators=(",", ":"), allow_nan=False, default=unknown)
+            return dumps(value, separators=(",", ":"), allow_nan=False, default=unknown)
 
     # Integers of any size cross the channel; the skill itself keeps the interpreter's own bound.
     bound_digits = getattr(sys, "set_int_max_str_digits", lambda digits: None)
@@ -62,29 +70,51 @@ def _main():
     job = decode(receive(int.from_bytes(receive(4), "big")).decode("utf-8"), 0)
     job = job[0] if isinstance(job, tuple) else job
     bound_digits(digits)
+    # As many threads as are allowed fit into the memory that is allowed: the system's own 8 MiB each would not.
+    sys.modules["_thread"].stack_size(2 << 20)
     sys.path.extend(job["path"])
     sys.argv = [""]
     # Every script has these; `-S` leaves them out.
     builtins = sys.modules["builtins"]
     builtins.exit = builtins.quit = sys.exit
 
-    def describe(error, traceback):
-        """The members of an error frame. Whatever a skill's own exception does when looked at is contained."""
+    def shown(value):
+        """Its text, cut. Whatever a skill's own exception does when looked at is contained."""
         try:
-            message = str(error)
+            return str(value)[:65536]
+        except MemoryError:
+            raise
         except BaseException:
-            message = "<the exception could not be shown>"
-        report = {"type": type(error).__name__, "message": message[:65536]}
+            return "<it could not be shown>"
+
+    def whole(value):
+        return value if type(value) is int else None
+
+    def describe(error, traceback):
+        """The members of an error frame."""
+        report = {"type": name_of(type(error))[:256], "message": shown(error)}
         while traceback is not None:
             if traceback.tb_frame.f_code.co_filename == "<skill>":
                 report["line"] = traceback.tb_lineno
             traceback = traceback.tb_next
         if isinstance(error, SyntaxError):
-            report["line"], report["column"] = error.lineno or report.get("line") or 1, error.offset or 1
-            report["message"] = str(error.msg)
-        if isinstance(error, OSError) and isinstance(error.errno, int):
+            report["line"] = whole(error.lineno) or report.get("line") or 1
+            report["column"] = whole(error.offset) or 1
+            report["message"] = shown(error.msg)
+        if isinstance(error, OSError) and whole(error.errno) is not None:
             report["errno"] = error.errno
         return report
+
+    def encoded(error, traceback, more):
+        """The same as JSON, with what `more` adds, or what is left of it if looking at the exception raises one."""
+        try:
+            report = describe(error, traceback)
+            more(report)
+            return encode(report)
+        except MemoryError:
+            raise
+        except BaseException:
+            return encode({"type": name_of(type(error))[:256], "message": "<the exception could not be shown>"})
 
     def show(error, traceback, source):
         import linecache
@@ -101,10 +131,11 @@ def _main():
         return code.replace(co_consts=consts) if data else code
 
     def refusal(error):
-        report = describe(error, None)
-        report.setdefault("line", 1)
-        report.setdefault("column", 1)
-        return encode(report)
+        def place(report):
+            report.setdefault("line", 1)
+            report.setdefault("column", 1)
+
+        return encoded(error, None, place)
 
     if job["check"]:
         missing = []
@@ -138,7 +169,9 @@ def _main():
         send(b"X", refusal(error))
     source = job["source"] if job["source"] is not None else job["code"]
     sys.modules["__main__"] = module
-    reserve = bytearray(1 << 20)
+    # Address space for what is said of a run out of memory. The zeros are the kernel's until somebody looks at them.
+    reserve = bytes(1 << 20)
+    missing = object()
     job = None
 
     def flush():
@@ -160,17 +193,20 @@ def _main():
         bound_digits(0)
         # The first entry is this file's own `exec`.
         traceback = error.__traceback__.tb_next
-        try:
-            report = describe(error, traceback)
+
+        def trace(report):
             try:
                 report["traceback"] = show(error, traceback, source)
+            except MemoryError:
+                raise
             except BaseException:
                 report["traceback"] = ""
-            send(b"E", encode(report))
+
+        try:
+            send(b"E", encoded(error, traceback, trace))
         except MemoryError:
             send(b"M")
     flush()
-    missing = object()
     result = module.__dict__.get("result", missing)
     if result is missing:
         send(b"N")
@@ -181,8 +217,8 @@ def _main():
         del reserve
         send(b"M")
     except BaseException as error:
-        send(b"O", encode(describe(error, None)))
+        send(b"O", encoded(error, None, lambda report: None))
     send(b"S", answer)
 
 
-_main()
+_main(receive)

@@ -1,45 +1,100 @@
 //! Talking to a child until it has answered, ended, or used up its time.
 //!
 //! One loop polls five things: the answer channel (a socket, written with MSG_NOSIGNAL so that no SIGPIPE reaches the
-//! host), stdout, stderr, the child's pidfd and the cancel token. It never waits for end-of-file on a descriptor that a
+//! host), stdout, stderr, the child's end and the cancel token. It never waits for end-of-file on a descriptor that a
 //! straggler may hold: a complete frame or the end of the child ends it, and what then lies in the pipes is taken
 //! without waiting.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use once_cell::sync::OnceCell;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::folder;
+use super::folder::PrivateFolder;
+use super::launch::Child;
+use super::memory::MemoryGauge;
 
-/// Ends a run from any thread.
-#[derive(Debug)]
+/// Ends a run from any thread. Takes a descriptor only while a run waits with it: a thousand tasks that wait have none.
+#[derive(Default)]
 pub struct CancelToken {
     is_cancelled: AtomicBool,
-    wake: OwnedFd,
+    wake: OnceCell<OwnedFd>,
+    /// Called when it is cancelled, each under the number by which it is taken back.
+    calls: Mutex<Calls>,
+}
+
+#[derive(Default)]
+struct Calls {
+    next: u64,
+    calls: BTreeMap<u64, Box<dyn Fn() + Send>>,
+}
+
+/// Takes a call back when it is dropped.
+#[derive(Debug)]
+pub struct PendingCall<'t> {
+    token: &'t CancelToken,
+    number: u64,
 }
 
 impl CancelToken {
-    /// A token that is not cancelled. Fails when the process is out of descriptors.
-    pub fn new() -> std::io::Result<Self> {
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(CancelToken { is_cancelled: AtomicBool::new(false), wake })
+    /// Makes its descriptor, which a cancelled token has readable. Fails when the process is out of them.
+    pub fn arm(&self) -> std::io::Result<()> {
+        self.wake.get_or_try_init(|| eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK))?;
+        // Either `cancel` sees the descriptor, or who looks from here on sees that it was called.
+        fence(Ordering::SeqCst);
+        Ok(())
     }
 
     /// Ends the run, if it is still going on.
     pub fn cancel(&self) {
-        self.is_cancelled.store(true, Ordering::Release);
-        // Fails only when the counter is full, and then it is readable anyway.
-        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        self.is_cancelled.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if let Some(wake) = self.wake.get() {
+            // Fails only when the counter is full, and then it is readable anyway.
+            let _ = rustix::io::write(wake, &1u64.to_ne_bytes());
+        }
+        self.calls().calls.values().for_each(|call| call());
+    }
+
+    /// Has `call` called when it is cancelled from now on, for as long as the answer is kept. Whoever waits for the call asks
+    /// [`is_cancelled`](Self::is_cancelled) after this. The call must not wait for this token.
+    pub fn call_when_cancelled(&self, call: Box<dyn Fn() + Send>) -> PendingCall<'_> {
+        let mut calls = self.calls();
+        let number = calls.next;
+        calls.next += 1;
+        calls.calls.insert(number, call);
+        PendingCall { token: self, number }
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it was cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.is_cancelled.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for PendingCall<'_> {
+    fn drop(&mut self) {
+        // What it holds may be large: it goes when the lock is free.
+        let call = self.token.calls().calls.remove(&self.number);
+        drop(call);
+    }
+}
+
+impl fmt::Debug for CancelToken {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("CancelToken").field("is_cancelled", &self.is_cancelled).finish_non_exhaustive()
     }
 }
 
@@ -78,11 +133,11 @@ pub(super) struct Terms<'t> {
     pub answer_bytes: usize,
     pub cancel: Option<&'t CancelToken>,
     /// A folder that is no file system of its own, and its bound in bytes.
-    pub watched: Option<(&'t std::path::Path, u64)>,
+    pub watched: Option<(&'t PrivateFolder, u64)>,
 }
 
-/// How often a watched folder is measured.
-const WATCH_INTERVAL: Duration = Duration::from_millis(20);
+/// How often a watched folder is measured: at least every 20 ms, with what rounding and measuring take.
+const WATCH_INTERVAL: Duration = Duration::from_millis(17);
 
 /// Why the loop ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,22 +197,26 @@ impl Conversation {
     }
 
     /// Goes on until something ends it.
-    pub fn run(&mut self, pidfd: BorrowedFd, terms: &Terms) -> Stop {
+    pub fn run(&mut self, child: &mut Child, memory: &mut MemoryGauge, terms: &Terms) -> Stop {
         let mut measured = Instant::now();
         loop {
             if terms.cancel.is_some_and(CancelToken::is_cancelled) {
                 return Stop::Cancelled;
             }
             let Some(left) = terms.deadline.checked_duration_since(Instant::now()) else { return Stop::Deadline };
-            let patience = if terms.watched.is_some() { left.min(WATCH_INTERVAL) } else { left };
-            let has_ended = self.wait(pidfd, terms, patience);
-            let outgrown = || terms.watched.is_some_and(|(folder, bytes)| folder::holds_more_than(folder, bytes));
+            let watch = terms.watched.map_or(Duration::MAX, |_| WATCH_INTERVAL.saturating_sub(measured.elapsed()));
+            self.wait(child, terms, left.min(watch).min(memory.patience()));
+            memory.sample(child);
+            let run = terms.watched.and_then(|_| child.pid());
+            let outgrown = || terms.watched.is_some_and(|(folder, bytes)| folder.size_within(bytes, run).is_none());
             if measured.elapsed() >= WATCH_INTERVAL {
                 if outgrown() {
                     return Stop::FolderTooLarge;
                 }
                 measured = Instant::now();
             }
+            // Asked before the channel is read: what a child that ended has sent is there by now.
+            let has_ended = child.has_ended();
             self.send_job(terms.job);
             self.stdout.read(&self.ends.stdout, terms.output_bytes, TURN);
             self.stderr.read(&self.ends.stderr, terms.output_bytes, TURN);
@@ -168,12 +227,12 @@ impl Conversation {
         }
     }
 
-    /// Sleeps until there is something to do; says whether the child has ended.
-    fn wait(&self, pidfd: BorrowedFd, terms: &Terms, left: Duration) -> bool {
+    /// Sleeps until there is something to do.
+    fn wait(&self, child: &Child, terms: &Terms, left: Duration) {
         let mut fds = Vec::with_capacity(5);
-        fds.push(PollFd::from_borrowed_fd(pidfd, PollFlags::IN));
-        if let Some(cancel) = terms.cancel {
-            fds.push(PollFd::new(&cancel.wake, PollFlags::IN));
+        fds.push(PollFd::from_borrowed_fd(child.readable(), PollFlags::IN));
+        if let Some(wake) = terms.cancel.and_then(|cancel| cancel.wake.get()) {
+            fds.push(PollFd::new(wake, PollFlags::IN));
         }
         if self.channel_is_open {
             let wants_out = self.sent < terms.job.len() && !self.job_is_refused;
@@ -189,11 +248,8 @@ impl Conversation {
         // Rounded up, so that the deadline has passed when poll times out.
         let left = left + Duration::from_millis(1);
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(_) => !fds[0].revents().is_empty(),
-            // EINTR: a signal of the host. Anything else cannot be: the array and its descriptors are ours.
-            Err(_) => false,
-        }
+        // EINTR: a signal of the host. Anything else cannot be: the array and its descriptors are ours.
+        let _ = poll(&mut fds, Some(&timeout));
     }
 
     fn send_job(&mut self, job: &[u8]) {
@@ -226,22 +282,24 @@ impl Conversation {
         self.frame.finished()
     }
 
-    /// Takes what is left in the pipes and hands out everything caught.
-    pub fn finish(mut self, output_bytes: usize) -> (Capture, Capture) {
+    /// Takes what is left in the pipes and hands out everything caught, with how many bytes there were.
+    pub fn finish(mut self, output_bytes: usize) -> [(Capture, u64); 2] {
         self.stdout.read(&self.ends.stdout, output_bytes, LAST_DRAIN);
         self.stderr.read(&self.ends.stderr, output_bytes, LAST_DRAIN);
-        (self.stdout.capture, self.stderr.capture)
+        [self.stdout, self.stderr].map(|stream| (stream.capture, stream.total))
     }
 }
 
 struct Stream {
     capture: Capture,
+    /// Bytes read, kept or not.
+    total: u64,
     is_open: bool,
 }
 
 impl Default for Stream {
     fn default() -> Self {
-        Stream { capture: Capture::default(), is_open: true }
+        Stream { capture: Capture::default(), total: 0, is_open: true }
     }
 }
 
@@ -254,6 +312,7 @@ impl Stream {
                 Ok(0) => self.is_open = false,
                 Ok(count) => {
                     read += count;
+                    self.total += count as u64;
                     let room = keep - self.capture.bytes.len();
                     self.capture.bytes.extend_from_slice(&buffer[..count.min(room)]);
                     self.capture.is_truncated |= count > room;
@@ -318,6 +377,32 @@ mod tests {
         assert_eq!(read(&[b"\0\0\0\x01N"]), Some(Stop::Frame(b'N', vec![])));
         assert_eq!(read(&[b"\0\0\0\x03S1"]), None);
         assert_eq!(read(&[b""]), None);
+    }
+
+    proptest::proptest! {
+        /// Whatever arrives, in whatever pieces: what comes of it depends on the bytes alone, but that the one frame is taken
+        /// as soon as it is whole.
+        #[test]
+        fn pieces_change_nothing(
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..40),
+            head in 0u8..12,
+            letter in proptest::sample::select(b"SNEMOXC?".to_vec()),
+            cuts in proptest::collection::vec(0usize..45, 0..6),
+        ) {
+            let sent = [&[0, 0, 0, head, letter][..], &bytes].concat();
+            let ends = [0, sent.len()];
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(sent.len())).chain(ends).collect();
+            cuts.sort_unstable();
+            let mut reader = FrameReader::default();
+            let mut step = |piece: &[u8]| reader.take(piece, 8).or_else(|| reader.finished());
+            let in_pieces = cuts.windows(2).find_map(|pair| step(&sent[pair[0]..pair[1]]));
+            let whole = read(&[&sent]);
+            let is_early = matches!(in_pieces, Some(Stop::Frame(..))) && whole == Some(Stop::Protocol("bytes after the frame"));
+            proptest::prop_assert!(in_pieces == whole || is_early, "{:?}, {:?}", in_pieces, whole);
+            if let Some(Stop::Frame(kind, payload)) = &whole {
+                proptest::prop_assert_eq!((*kind, payload), (letter, &bytes));
+            }
+        }
     }
 
     #[test]

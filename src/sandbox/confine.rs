@@ -1,17 +1,20 @@
 //! The layers between a run and the machine.
 //!
-//! [`Layers`] says which are used; [`Confinement`] lays one run's out in the host; [`enter`] goes through them in the
-//! child, between `clone` and `execve`, with system calls alone. The order matters: mounts come before Landlock, which
-//! forbids them; capabilities are needed for mounts and go before `no_new_privs`; the filter is last (see `filter`).
+//! [`Layers`] says which are used; [`Confinement`] lays one run's out in the host; [`enter_namespaces`] (in the supervisor) and
+//! [`enter`] (in the interpreter's process) go through them, with system calls alone. The order matters: mounts come before
+//! Landlock, which forbids them; capabilities are needed for mounts and go before `no_new_privs`; the filter is the last layer (see
+//! `filter`), which only the limits follow.
 //!
 //! With a mount namespace the run gets a file tree of its own: a small tmpfs that holds the interpreter's folders,
 //! bound read-only at their own paths, four devices, and one more tmpfs of the allowed size, the private folder (`/private`, and
 //! `/tmp`). There is no `/proc`, and the host's tree is not there to be named. Landlock then says the same once more; without a
 //! mount namespace it is what keeps files away, and the filter denies what Landlock lets through (changes of mode and owner).
 //!
-//! A pid namespace is used only where the filter or Landlock's scopes are missing. In one the run is process 1, for which
-//! the kernel drops every signal it does not handle: a skill that aborts would go on, and the signal that ended it could not
-//! be named. The filter denies new processes and Landlock's scopes keep signals inside, which is all that it would give.
+//! A host without privilege needs a user namespace first, and each run builds all of this for itself. A privileged host has
+//! the launching thread build the tree once, in namespaces of that thread ([`enter_shared`]); a run then takes a copy of the
+//! mount namespace, which is cheap because it holds nothing else, and mounts its private folder. The network, IPC and UTS
+//! namespaces, empty all three, are shared by such runs: they have no way to use them as long as the filter is there,
+//! and without it each run gets its own. Half a millisecond of a run would otherwise go into making a network.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -22,21 +25,21 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, Scope,
 };
-use rustix::io::fcntl_dupfd_cloexec;
 use seccompiler::BpfProgram;
 
 use super::filter::{self, Leave, Secret};
-use super::launch::FIRST_SOURCE;
+use super::supervise::out_of_the_way;
 
 /// Which layers are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layers {
     /// A user namespace first: the host has no privilege of its own.
     pub user: bool,
-    /// Network, IPC, UTS and mount namespaces.
+    /// Threads are counted: the kernel does so for a user in a namespace, of which this run is the only one there. Elsewhere it
+    /// would count all that the host's user has; and it never counts those of the machine's own root.
+    pub threads: bool,
+    /// Network, IPC, UTS, mount and pid namespaces.
     pub namespaces: bool,
-    /// A pid namespace as well.
-    pub pid: bool,
     /// Landlock's ABI; 0: not used.
     pub landlock: u8,
     pub seccomp: bool,
@@ -46,10 +49,20 @@ pub(super) struct Layers {
 pub(super) const LANDLOCK_SCOPES: u8 = 6;
 
 impl Layers {
-    pub const NONE: Layers = Layers { user: false, namespaces: false, pid: false, landlock: 0, seccomp: false };
+    pub const NONE: Layers = Layers { user: false, threads: false, namespaces: false, landlock: 0, seccomp: false };
 
     pub fn confines_signals(self) -> bool {
-        self.pid || self.landlock >= LANDLOCK_SCOPES
+        self.namespaces || self.landlock >= LANDLOCK_SCOPES
+    }
+
+    /// Whether the launching thread keeps a tree for all runs.
+    pub fn shares_tree(self) -> bool {
+        self.namespaces && !self.user
+    }
+
+    /// Whether a run can have started other processes that its end does not end.
+    pub fn may_leave_processes(self) -> bool {
+        !self.namespaces && !self.seccomp
     }
 }
 
@@ -65,6 +78,8 @@ pub(super) struct Visible {
 }
 
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"];
+/// Where the tree is built: it has to be somewhere, and no interpreter lies here.
+const BUILDING_SITE: &CStr = c"/proc";
 /// Where the private folder is in a tree of its own.
 pub(super) const FOLDER: &CStr = c"/private";
 const RELATIVE_FOLDER: &CStr = c"private";
@@ -72,6 +87,7 @@ const RELATIVE_FOLDER: &CStr = c"private";
 const USUAL_FOLDER: &str = "/tmp";
 
 /// One step in building the tree, relative to its root.
+#[derive(Clone)]
 enum Step {
     Folder(CString),
     File(CString),
@@ -80,6 +96,7 @@ enum Step {
 }
 
 /// The file tree of runs, the same for all.
+#[derive(Clone)]
 pub(super) struct Tree(Vec<Step>);
 
 impl std::fmt::Debug for Tree {
@@ -138,7 +155,7 @@ pub(super) struct Confinement<'c> {
     uid_map: CString,
     gid_map: CString,
     tree: &'c Tree,
-    /// The host's folder, which the tree is mounted on.
+    /// The host's folder, which is the private one where there is no tree of its own.
     folder: &'c CStr,
     folder_options: CString,
     ruleset: Option<OwnedFd>,
@@ -166,20 +183,18 @@ impl<'c> Confinement<'c> {
         } else {
             BpfProgram::new()
         };
-        let (ruleset, folder_access) = if layers.landlock > 0 {
-            ruleset(layers.landlock, visible).map_err(std::io::Error::other)?
-        } else {
-            (None, 0)
-        };
-        // Out of the way of the descriptors 0 to 3, which the child puts in their places before Landlock's turn.
-        let ruleset = ruleset.map(|fd| fcntl_dupfd_cloexec(fd, FIRST_SOURCE)).transpose()?;
+        let rules = (layers.landlock > 0).then(|| ruleset(layers.landlock, visible)).transpose()?;
+        let folder_access = rules.as_ref().map_or(0, |(_, access)| *access);
+        // Out of the way of the descriptors 0 to 4, which the child puts in their places before Landlock's turn.
+        let ruleset = rules.map(|(rules, _)| out_of_the_way(rules)).transpose()?;
         Ok(Confinement {
             layers,
             uid_map: text(format!("{uid} {uid} 1"))?,
             gid_map: text(format!("{gid} {gid} 1"))?,
             tree,
             folder,
-            folder_options: text(format!("size={folder_bytes},nr_inodes={MAX_INODES},mode=700"))?,
+            // A tmpfs of size 0 is one without a bound.
+            folder_options: text(format!("size={},nr_inodes={MAX_INODES},mode=700", folder_bytes.max(4096)))?,
             ruleset,
             folder_access,
             filter,
@@ -189,17 +204,19 @@ impl<'c> Confinement<'c> {
 
     /// Further flags of `clone`.
     pub fn clone_flags(&self) -> c_int {
-        let user = if self.layers.user { libc::CLONE_NEWUSER } else { 0 };
-        let pid = if self.layers.pid { libc::CLONE_NEWPID } else { 0 };
-        let others = libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWNS;
-        if self.layers.namespaces { user | pid | others } else { 0 }
-    }
-
-    pub fn is_process_one(&self) -> bool {
-        self.layers.pid
+        let Layers { user, namespaces, seccomp, .. } = self.layers;
+        let of_each = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
+        match (namespaces, user, seccomp) {
+            (false, ..) => 0,
+            (true, true, _) => of_each | SHARED | libc::CLONE_NEWUSER,
+            (true, false, true) => of_each,
+            (true, false, false) => of_each | SHARED,
+        }
     }
 }
 
+/// Namespaces that runs may have in common.
+const SHARED: c_int = libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 /// Files, folders and links in the private folder, all together.
 const MAX_INODES: u64 = 4096;
 
@@ -223,32 +240,50 @@ pub(super) fn landlock_abi() -> u8 {
     u8::try_from(abi).unwrap_or(0)
 }
 
-fn ruleset(number: u8, visible: &Visible) -> Result<(Option<OwnedFd>, u64), landlock::RulesetError> {
+/// The rules but for the private folder, and what is allowed there.
+fn ruleset(number: u8, visible: &Visible) -> std::io::Result<(OwnedFd, u64)> {
     let abi = abi(number);
     let all = AccessFs::from_all(abi);
-    let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(all)?;
+    let mut ruleset =
+        Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(all).map_err(of_system)?;
     if number >= 4 {
-        ruleset = ruleset.handle_access(AccessNet::from_all(abi))?;
+        ruleset = ruleset.handle_access(AccessNet::from_all(abi)).map_err(of_system)?;
     }
     if number >= LANDLOCK_SCOPES {
-        ruleset = ruleset.scope(Scope::from_all(abi))?;
+        ruleset = ruleset.scope(Scope::from_all(abi)).map_err(of_system)?;
     }
-    let mut created = ruleset.create()?;
+    let mut created = ruleset.create().map_err(of_system)?;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let rules = visible.paths.iter().map(|path| (path.as_path(), read));
     let programs = visible.programs.iter().map(|path| (path.as_path(), AccessFs::ReadFile | AccessFs::Execute));
     let devices = DEVICES.iter().map(|path| (Path::new(*path), AccessFs::ReadFile | AccessFs::WriteFile));
     for (path, access) in rules.chain(programs).chain(devices) {
-        if let Ok(fd) = PathFd::new(path) {
-            let access = if path.is_dir() { access } else { access & AccessFs::from_file(abi) };
-            created = created.add_rule(PathBeneath::new(fd, access))?;
-        }
+        let fd = match PathFd::new(path).map_err(of_system) {
+            Ok(fd) => fd,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let access = if path.is_dir() { access } else { access & AccessFs::from_file(abi) };
+        created = created.add_rule(PathBeneath::new(fd, access)).map_err(of_system)?;
     }
     let forbidden = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::Execute;
     // What IoctlDev allows concerns devices, of which the folder has none.
     let folder = (all & !forbidden).bits();
     let fd: Option<OwnedFd> = created.into();
-    Ok((fd, folder))
+    // The crate can do without Landlock; a layer that is said to be there cannot.
+    Ok((fd.ok_or(std::io::ErrorKind::Unsupported)?, folder))
+}
+
+/// The system's error behind one of the crate's.
+fn of_system(error: impl std::error::Error + Send + Sync + 'static) -> std::io::Error {
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if let Some(errno) = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
+            return std::io::Error::from_raw_os_error(errno);
+        }
+        source = inner.source();
+    }
+    std::io::Error::other(error)
 }
 
 /// `struct landlock_path_beneath_attr`.
@@ -280,55 +315,79 @@ macro_rules! tried {
     };
 }
 
-/// The part that comes before descriptors and limits: identity and file tree. Ends in the private folder.
+/// Puts the calling thread into namespaces of its own, and into the tree.
 ///
 /// # Safety
 ///
-/// To be called in the child between `clone` and `execve`, with `of` alive: it makes system calls only, allocates nothing
+/// The thread has nothing else to do with files, the network or the host's name from then on.
+pub(super) unsafe fn enter_shared(tree: &Tree) -> Result<(), &'static str> {
+    // SAFETY: the caller's promise; the calls change this thread alone, whose folder and root are no longer shared with the
+    // process's other threads once it has a mount namespace.
+    unsafe {
+        tried!(libc::unshare(libc::CLONE_NEWNS | SHARED), "have namespaces");
+        build(tree)
+    }
+}
+
+/// The part that comes before descriptors and limits: identity and file tree. Ends in the private folder, and says its
+/// descriptor if it is a file system of its own.
+///
+/// # Safety
+///
+/// To be called in the supervisor before its first message, with `of` alive: it makes system calls only, allocates nothing
 /// and changes this process alone.
-pub(super) unsafe fn enter_namespaces(of: &Confinement) -> Result<(), &'static str> {
+pub(super) unsafe fn enter_namespaces(of: &Confinement) -> Result<RawFd, &'static str> {
     // SAFETY: the caller's promise; every pointer is into `of` or to a local.
     unsafe {
         if !of.layers.namespaces {
             tried!(libc::chdir(of.folder.as_ptr()), "chdir");
-            return Ok(());
+            return Ok(-1);
         }
         if of.layers.user {
             tried!(write_file(c"/proc/self/setgroups", c"deny"), "map its group");
             tried!(write_file(c"/proc/self/uid_map", &of.uid_map), "map its user");
             tried!(write_file(c"/proc/self/gid_map", &of.gid_map), "map its group");
+            build(of.tree)?;
         }
+        let safe = libc::MS_NOSUID | libc::MS_NODEV;
+        let options = of.folder_options.as_ptr().cast();
+        tried!(
+            libc::mount(c"tmpfs".as_ptr(), FOLDER.as_ptr(), c"tmpfs".as_ptr(), safe, options),
+            "mount its private folder"
+        );
+        tried!(libc::chdir(FOLDER.as_ptr()), "chdir");
+        let folder = libc::open(c".".as_ptr(), libc::O_PATH | libc::O_CLOEXEC);
+        tried!(folder, "open its private folder");
+        Ok(folder)
+    }
+}
+
+/// Names the machine; builds the tree, without a private folder, and makes it the root of this mount namespace.
+///
+/// # Safety
+///
+/// To be called in mount and UTS namespaces of the caller's own; otherwise as [`enter_namespaces`].
+unsafe fn build(tree: &Tree) -> Result<(), &'static str> {
+    // SAFETY: the caller's promise.
+    unsafe {
         let none = std::ptr::null::<c_char>();
         tried!(
             libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | libc::MS_PRIVATE, none.cast()),
             "make its mounts private"
         );
+        let name = c"skillcache";
+        tried!(libc::sethostname(name.as_ptr(), name.count_bytes()), "have a name of its own");
+        tried!(libc::setdomainname(c"".as_ptr(), 0), "have a name of its own");
         let safe = libc::MS_NOSUID | libc::MS_NODEV;
         let small = c"size=256k,nr_inodes=512,mode=755".as_ptr().cast();
         tried!(
-            libc::mount(c"tmpfs".as_ptr(), of.folder.as_ptr(), c"tmpfs".as_ptr(), safe, small),
+            libc::mount(c"tmpfs".as_ptr(), BUILDING_SITE.as_ptr(), c"tmpfs".as_ptr(), safe, small),
             "mount a tree of its own"
         );
-        tried!(libc::chdir(of.folder.as_ptr()), "chdir");
+        tried!(libc::chdir(BUILDING_SITE.as_ptr()), "chdir");
         libc::umask(0o022);
-        for step in &of.tree.0 {
-            match step {
-                Step::Folder(at) => {
-                    libc::mkdir(at.as_ptr(), 0o755);
-                }
-                Step::File(at) => {
-                    let fd = libc::open(at.as_ptr(), libc::O_CREAT | libc::O_WRONLY | libc::O_CLOEXEC, 0o644);
-                    tried!(fd, "build its tree");
-                    libc::close(fd);
-                }
-                Step::Link { says, at } => {
-                    libc::symlink(says.as_ptr(), at.as_ptr());
-                }
-                Step::Bind { from, at } => {
-                    let flags = libc::MS_BIND | libc::MS_REC;
-                    tried!(libc::mount(from.as_ptr(), at.as_ptr(), none, flags, none.cast()), "bind the interpreter");
-                }
-            }
+        for step in &tree.0 {
+            take(step)?;
         }
         let read_only =
             MountAttr { set: MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID, clear: 0, propagation: 0, userns_fd: 0 };
@@ -337,23 +396,46 @@ pub(super) unsafe fn enter_namespaces(of: &Confinement) -> Result<(), &'static s
             libc::syscall(libc::SYS_mount_setattr, libc::AT_FDCWD, c".".as_ptr(), libc::AT_RECURSIVE, &read_only, size),
             "make its tree read-only"
         );
-        let options = of.folder_options.as_ptr().cast();
-        tried!(
-            libc::mount(c"tmpfs".as_ptr(), RELATIVE_FOLDER.as_ptr(), c"tmpfs".as_ptr(), safe, options),
-            "mount its private folder"
-        );
         tried!(libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()), "change its root");
         tried!(libc::umount2(c".".as_ptr(), libc::MNT_DETACH), "leave the host's tree");
-        tried!(libc::chdir(FOLDER.as_ptr()), "chdir");
+        tried!(libc::chdir(c"/".as_ptr()), "chdir");
         Ok(())
     }
 }
 
-/// The last part: privileges, Landlock, and everything but the descriptors 0 to 3 closed by `close`; then the filter.
+/// # Safety
+///
+/// As [`build`], in the tree's root.
+unsafe fn take(step: &Step) -> Result<(), &'static str> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match step {
+            // What is there already will do.
+            Step::Folder(at) => {
+                libc::mkdir(at.as_ptr(), 0o755);
+            }
+            Step::File(at) => {
+                let fd = libc::open(at.as_ptr(), libc::O_CREAT | libc::O_WRONLY | libc::O_CLOEXEC, 0o644);
+                tried!(fd, "build its tree");
+                libc::close(fd);
+            }
+            Step::Link { says, at } => {
+                libc::symlink(says.as_ptr(), at.as_ptr());
+            }
+            Step::Bind { from, at } => {
+                let (flags, none) = (libc::MS_BIND | libc::MS_REC, std::ptr::null::<c_char>());
+                tried!(libc::mount(from.as_ptr(), at.as_ptr(), none, flags, none.cast()), "bind the interpreter");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The last part: privileges, Landlock, what `close` closes, and the filter.
 ///
 /// # Safety
 ///
-/// As [`enter_namespaces`].
+/// As [`enter_namespaces`], in the interpreter's process.
 pub(super) unsafe fn enter(of: &Confinement, close: impl FnOnce()) -> Result<(), &'static str> {
     // SAFETY: the caller's promise.
     unsafe {
@@ -381,8 +463,10 @@ unsafe fn drop_privileges() -> Result<(), &'static str> {
     // SAFETY: the caller's promise; the capability structures are the kernel's version 3, two words each.
     unsafe {
         for capability in 0..=LAST_CAPABILITY {
-            // Fails for numbers this kernel does not have and for who has none to drop.
-            libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0);
+            // Fails for who has none to drop, and from the first number on that this kernel does not have.
+            if libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) < 0 {
+                break;
+            }
         }
         libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
         let header: [u32; 2] = [0x2008_0522, 0];

@@ -1,19 +1,26 @@
 //! The interpreter: found once, asked once.
 //!
+//! Its answer brings the bootstrap back compiled, so that no run compiles it again (two milliseconds of twelve). That works for
+//! this interpreter alone: each run checks that it still is the one that was asked, and a library whose interpreter was
+//! replaced under it says so rather than answer from the memory of another one.
+//!
 //! A `python3` in PATH may be a shell shim that costs 190 ms a start, so it is asked for the real executable, which is
 //! what runs start. It is asked with `-I -E` and the host's own environment, because a shim may need that.
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Code, Error, Result};
 use crate::json::Value;
 
+use super::BOOTSTRAP;
+use super::channel::Stop;
 use super::confine::{Layers, Visible};
-use super::{Launch, Stop, launch::Exit};
+use super::launch::{Exit, Launcher};
+use super::run::{Run, cannot_start};
 
 /// The CPython that runs skills.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +31,12 @@ pub struct Interpreter {
     pub version: (u8, u8),
     /// What distinguishes one build from another: the whole version text and the platform.
     pub identity: String,
+    /// Which file the executable is.
+    pub(super) stamp: Option<Stamp>,
+    /// `sys.version`, which every run compares with its own.
+    pub(super) version_text: String,
+    /// The bootstrap as `marshal` writes it.
+    pub(super) bootstrap: Vec<u8>,
     /// What is added to `sys.path`.
     pub site_paths: Vec<String>,
     /// Folders whose names messages do not show, longest first, and what they show instead.
@@ -32,21 +45,40 @@ pub struct Interpreter {
     pub(super) visible: Visible,
 }
 
+/// What tells one file from another that takes its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    pub fn of(path: &Path) -> Option<Self> {
+        let meta = std::fs::metadata(path).ok()?;
+        let changed = (meta.ctime(), meta.ctime_nsec());
+        Some(Stamp { device: meta.dev(), inode: meta.ino(), size: meta.size(), changed })
+    }
+}
+
 /// The oldest Python whose grammar and modules the bootstrap relies on.
 const OLDEST: (u8, u8) = (3, 8);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const QUESTION: &str = r#"
-import json, os, sys, sysconfig
+import json, marshal, os, sys, sysconfig
+bootstrap = marshal.dumps(compile(sys.argv[1], "<skillcache>", "exec", dont_inherit=True)).hex()
 for name in "_ssl _sqlite3 _ctypes _lzma _bz2 zlib readline _curses _uuid _gdbm _dbm pyexpat _hashlib _crypt".split():
     try: __import__(name)
     except Exception: pass
 mapped = {line.split(None, 5)[5].strip() for line in open("/proc/self/maps") if "/" in line}
 mapped = {os.path.realpath(path) for path in mapped if ".so" in path}
-paths = [p for p in sys.path if os.path.basename(p) in ("site-packages", "dist-packages")]
+paths = [os.path.realpath(p) for p in sys.path if os.path.basename(p) in ("site-packages", "dist-packages")]
 library = os.path.dirname(os.__file__)
 print(json.dumps({
     "executable": sys.executable, "version": list(sys.version_info[:2]), "implementation": sys.implementation.name,
+    "version_text": sys.version, "bootstrap": bootstrap,
     "identity": "%s %s %s" % (sys.implementation.name, sys.version, sys.platform), "site": paths,
     "program": os.path.realpath(sys.executable),
     "loaders": sorted(p for p in mapped if os.path.basename(p).startswith(("ld-", "ld."))),
@@ -102,14 +134,22 @@ impl Interpreter {
         let paths = parts.chain(shared).map(PathBuf::from).chain(programs.iter().cloned());
         let paths = paths.filter_map(|path| path.canonicalize().ok()).collect();
         Ok(Interpreter {
+            stamp: Stamp::of(&executable),
             executable,
             version,
+            version_text: text("version_text")?,
+            bootstrap: unhex(&text("bootstrap")?).ok_or_else(foreign)?,
             identity: format!("{} site-packages={site_packages}", text("identity")?),
             site_paths,
             hidden,
             visible: Visible { paths, programs, links: root_links() },
         })
     }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks_exact(2);
+    digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
 fn unsupported(message: String) -> Error {
@@ -140,8 +180,10 @@ fn root_links() -> Vec<(PathBuf, PathBuf)> {
 }
 
 fn check_site_path(path: &str) -> Result<String> {
-    if Path::new(path).is_absolute() && Path::new(path).is_dir() {
-        return Ok(path.to_owned());
+    // The real one: links on the way to it are not part of what a run sees.
+    let real = Path::new(path).canonicalize().ok().filter(|real| Path::new(path).is_absolute() && real.is_dir());
+    if let Some(real) = real.and_then(|real| real.into_os_string().into_string().ok()) {
+        return Ok(real);
     }
     let message =
         format!("python.site_packages takes off, on or the absolute path of a folder; `{path}` is none of them");
@@ -172,13 +214,15 @@ fn ask(shim: &Path, flags: &[&str]) -> Result<Value> {
     let cannot = |why: String| unsupported(format!("{} cannot be asked which Python it is: {why}", shim.display()));
     let c_string = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| cannot("a NUL in its name".to_owned()));
     let mut arguments = vec![c_string(shim.as_os_str().as_bytes().to_vec())?];
-    for flag in flags.iter().copied().chain(["-c", QUESTION]) {
+    for flag in flags.iter().copied().chain(["-c", QUESTION, BOOTSTRAP]) {
         arguments.push(c_string(flag.as_bytes().to_vec())?);
     }
+    // A run's loader gets none of `LD_PRELOAD` and its kin; what they name is the host's, and not the interpreter's to show.
     let environment: Vec<CString> = std::env::vars_os()
+        .filter(|(name, _)| !name.as_bytes().starts_with(b"LD_"))
         .filter_map(|(name, value)| CString::new([name.into_vec(), value.into_vec()].join(&b'=')).ok())
         .collect();
-    let launch = Launch {
+    let run = Run {
         executable: &arguments[0],
         arguments: &arguments,
         environment,
@@ -189,12 +233,16 @@ fn ask(shim: &Path, flags: &[&str]) -> Result<Value> {
         folder_bytes: 0,
         job: &[],
         timeout: PATIENCE,
-        output_bytes: 64 << 10,
+        output_bytes: 1 << 20,
         answer_bytes: 0,
         cancel: None,
     };
-    let report = launch.run()?;
-    let stderr = String::from_utf8_lossy(&report.stderr.bytes).trim().lines().last().unwrap_or_default().to_owned();
+    // A launcher of its own: that of runs may be in a tree where nothing but this interpreter is.
+    let launcher = Launcher::start(None).map_err(|error| cannot_start(&error))?;
+    let report = run.carry_out(&launcher)?;
+    const SHOWN: usize = 200;
+    let stderr = String::from_utf8_lossy(&report.stderr.bytes);
+    let stderr: String = stderr.trim().lines().last().unwrap_or_default().chars().take(SHOWN).collect();
     match (&report.stop, report.exit) {
         (Stop::Ended, Exit::Status(0) | Exit::Unknown) => {}
         (Stop::Deadline, _) => return Err(cannot(format!("no answer within {} s", PATIENCE.as_secs()))),

@@ -4,7 +4,10 @@
 //! the job over a channel, and reports what came back. The child can say only what it says in its one frame; time,
 //! signals, limits and usage in the [`Report`] are the host's own observations.
 //!
-//! What confines a child is `confine`'s; which of its layers this machine has is found out by `probe`, once.
+//! What confines a child is `confine`'s; which of its layers this machine has is found out by `probe`, once. `run` is one run,
+//! whose processes `launch` and `supervise` start and end, and which `channel` talks to. `filter` is the system calls, `folder`
+//! the private folder on the host's disk, `memory` the peak, `tree` what an unconfined run left; `opening.py` and `bootstrap.py`
+//! are the child's side.
 
 mod channel;
 mod confine;
@@ -12,15 +15,17 @@ mod filter;
 mod folder;
 mod interpreter;
 mod launch;
+mod memory;
 pub mod policy;
 mod probe;
+mod run;
+mod supervise;
 mod tree;
 
-use std::ffi::{CStr, CString};
-use std::os::fd::AsFd;
+use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use once_cell::sync::OnceCell;
 
@@ -29,15 +34,18 @@ pub use interpreter::Interpreter;
 pub use launch::with_signals_blocked;
 pub use policy::{Level, Limits};
 
-use channel::{Conversation, Stop, Terms};
-use confine::{Confinement, Layers, Tree, Visible};
-use folder::PrivateFolder;
-use launch::{Child, Command, Exit, LaunchError};
+use channel::Stop;
+use confine::{Layers, Tree};
+use interpreter::Stamp;
+use launch::Launcher;
+use run::Run;
 
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::json::Value;
 
+/// The first thing in a child.
+const OPENING: &str = include_str!("opening.py");
 /// What runs in the child before and after the skill.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
 
@@ -123,10 +131,26 @@ pub struct Report {
     pub stderr: Capture,
     /// From the start of the child to its answer or end.
     pub duration: Duration,
+    /// What it used.
+    pub usage: Usage,
+}
+
+/// What a run used, measured by the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
     /// Processor time, interpreter included.
     pub cpu: Duration,
-    /// The largest resident size, in bytes; 0 when it could not be read.
+    /// The largest resident size, in bytes, interpreter included; 0 if it could not be read. Exact for a run that answered or
+    /// was ended; for one that crashed, the largest of some samples.
     pub peak_memory: u64,
+    /// Bytes that it wrote to stdout, kept or not.
+    pub stdout_bytes: u64,
+    /// Bytes that it wrote to stderr, kept or not.
+    pub stderr_bytes: u64,
+    /// Bytes of its answer as it was sent.
+    pub answer_bytes: u64,
+    /// Bytes that its private folder held at the end.
+    pub folder_bytes: u64,
 }
 
 /// Starts children.
@@ -137,11 +161,19 @@ pub struct Sandbox {
     is_strict: bool,
     /// Layers that the host leaves out.
     without: String,
-    /// The bounds a library's configuration sets, which the probe runs in.
+    /// The bounds that the probe runs in.
     limits: Limits,
     interpreter: OnceCell<Interpreter>,
     tree: OnceCell<Tree>,
-    found: OnceCell<(Layers, Arc<Level>)>,
+    found: OnceCell<Found>,
+}
+
+/// What the probe found, and the thread that makes use of it.
+#[derive(Debug)]
+struct Found {
+    layers: Layers,
+    level: Arc<Level>,
+    launcher: Launcher,
 }
 
 impl Sandbox {
@@ -152,7 +184,7 @@ impl Sandbox {
             site_packages: config.python_site_packages.clone(),
             is_strict: config.sandbox_mode == "strict",
             without: config.sandbox_without.clone(),
-            limits: Limits::of(config),
+            limits: Limits::of_checks(config),
             interpreter: OnceCell::new(),
             tree: OnceCell::new(),
             found: OnceCell::new(),
@@ -161,20 +193,18 @@ impl Sandbox {
 
     /// What confines runs on this machine; found out once. [`Code::Sandbox`] if that is less than `strict` demands.
     pub fn level(&self) -> Result<&Arc<Level>> {
-        self.found().map(|(_, level)| level)
+        self.found().map(|found| &found.level)
     }
 
     /// The same, if it was found out already.
     pub fn known_level(&self) -> Option<&Arc<Level>> {
-        self.found.get().map(|(_, level)| level)
+        self.found.get().map(|found| &found.level)
     }
 
-    fn found(&self) -> Result<&(Layers, Arc<Level>)> {
-        let found = self
-            .found
-            .get_or_try_init(|| probe::find(self, &self.limits).map(|(layers, level)| (layers, Arc::new(level))))?;
+    fn found(&self) -> Result<&Found> {
+        let found = self.found.get_or_try_init(|| probe::find(self, &self.limits))?;
         if self.is_strict {
-            found.1.demand_all()?;
+            found.level.demand_all()?;
         }
         Ok(found)
     }
@@ -184,28 +214,40 @@ impl Sandbox {
         self.interpreter.get_or_try_init(|| Interpreter::find(&self.executable, &self.site_packages))
     }
 
-    /// Carries out a job. An error means that no child could be started.
-    pub fn run(&self, job: &Job, limits: &Limits, cancel: Option<&CancelToken>) -> Result<Report> {
-        self.run_within(self.found()?.0, job, limits, cancel)
+    fn tree(&self) -> Result<&Tree> {
+        let interpreter = self.interpreter()?;
+        Ok(self.tree.get_or_init(|| Tree::of(&interpreter.visible)))
     }
 
-    fn run_within(&self, layers: Layers, job: &Job, limits: &Limits, cancel: Option<&CancelToken>) -> Result<Report> {
+    /// Carries out a job. An error means that no child could be started.
+    pub fn run(&self, job: &Job, limits: &Limits, cancel: Option<&CancelToken>) -> Result<Report> {
+        let found = self.found()?;
+        self.run_within(found.layers, &found.launcher, job, limits, cancel)
+    }
+
+    fn run_within(
+        &self,
+        layers: Layers,
+        launcher: &Launcher,
+        job: &Job,
+        limits: &Limits,
+        cancel: Option<&CancelToken>,
+    ) -> Result<Report> {
         let interpreter = self.interpreter()?;
-        let tree = self.tree.get_or_init(|| Tree::of(&interpreter.visible));
         let program = c_string(interpreter.executable.as_os_str().as_bytes())?;
         let mut arguments = vec![program.clone()];
-        for argument in ["-I", "-S", "-E", "-B", "-u", "-X", "utf8", "-c", BOOTSTRAP] {
+        for argument in ["-I", "-S", "-E", "-B", "-u", "-X", "utf8", "-c", OPENING, &interpreter.version_text] {
             arguments.push(c_string(argument.as_bytes())?);
         }
-        let job = frame(&job.to_text(&interpreter.site_paths))?;
-        let launch = Launch {
+        let job = [framed(&interpreter.bootstrap)?, framed(job.to_text(&interpreter.site_paths).as_bytes())?].concat();
+        let run = Run {
             executable: &program,
             arguments: &arguments,
             environment: Vec::new(),
             has_packages: !interpreter.site_paths.is_empty(),
-            limits: resource_limits(limits, layers),
+            limits: limits.of_resources(layers.threads),
             layers,
-            sights: Some((&interpreter.visible, tree)),
+            sights: Some((&interpreter.visible, self.tree()?)),
             folder_bytes: limits.file_bytes,
             job: &job,
             timeout: limits.timeout,
@@ -213,23 +255,49 @@ impl Sandbox {
             answer_bytes: limits.answer_bytes,
             cancel,
         };
-        let observed = launch.run()?;
-        let hide = |text: &str| hide(text, interpreter, &observed.folder);
+        let observed = run.carry_out(launcher)?;
+        if matches!(observed.stop, Stop::Frame(STALE, _)) {
+            self.check_identity(interpreter)?;
+        }
+        let hide = |text: &str| hide(text, interpreter, observed.folder.as_deref());
+        let ending = observed.ending(limits, hide);
         Ok(Report {
-            ending: observed.ending(limits, hide),
+            ending,
             stdout: observed.stdout,
             stderr: observed.stderr,
             duration: observed.duration,
-            cpu: observed.cpu,
-            peak_memory: observed.peak_memory,
+            usage: observed.usage,
         })
+    }
+
+    /// Whether the interpreter still is the one that was asked; a skill can claim that it is not.
+    fn check_identity(&self, known: &Interpreter) -> Result<()> {
+        if known.stamp.is_some() && known.stamp == Stamp::of(&known.executable) {
+            return Ok(());
+        }
+        let now = Interpreter::find(&self.executable, &self.site_packages)?;
+        if now.identity == known.identity {
+            return Ok(());
+        }
+        let message = format!(
+            "{} is another interpreter than when this library was opened ({}, then {}); open it again",
+            known.executable.display(),
+            now.version_text,
+            known.version_text
+        );
+        Err(Error::new(Code::Unsupported, message).path("python.executable"))
     }
 }
 
+/// The letter of a frame that says that the interpreter is not the one that was asked.
+const STALE: u8 = b'V';
+
 /// Replaces the host's paths in a message.
-fn hide(text: &str, interpreter: &Interpreter, folder: &str) -> String {
+fn hide(text: &str, interpreter: &Interpreter, folder: Option<&str>) -> String {
     let hidden = interpreter.hidden.iter().map(|(path, shown)| (path.as_str(), *shown));
-    hidden.chain([(folder, "<folder>")]).fold(text.to_owned(), |text, (path, shown)| text.replace(path, shown))
+    hidden
+        .chain(folder.map(|folder| (folder, "<folder>")))
+        .fold(text.to_owned(), |text, (path, shown)| text.replace(path, shown))
 }
 
 impl Job<'_> {
@@ -267,178 +335,13 @@ fn write_members<'v>(members: impl Iterator<Item = (&'v str, &'v Value)>, out: &
     out.push('}');
 }
 
-fn frame(text: &str) -> Result<Vec<u8>> {
-    let length = u32::try_from(text.len()).map_err(|_| Error::invalid("the data of a run is larger than 4 GiB"))?;
-    Ok([&length.to_be_bytes(), text.as_bytes()].concat())
+fn framed(bytes: &[u8]) -> Result<Vec<u8>> {
+    let length = u32::try_from(bytes.len()).map_err(|_| Error::invalid("the data of a run is larger than 4 GiB"))?;
+    Ok([&length.to_be_bytes(), bytes].concat())
 }
 
 fn c_string(bytes: &[u8]) -> Result<CString> {
     CString::new(bytes).map_err(|_| Error::invalid("a NUL in the path of the interpreter"))
-}
-
-fn resource_limits(limits: &Limits, layers: Layers) -> Vec<(u32, u64, u64)> {
-    let mut all = vec![
-        (libc::RLIMIT_AS, limits.memory_bytes, limits.memory_bytes),
-        // SIGXCPU at the soft limit; a run that ignores it is killed a second later.
-        (libc::RLIMIT_CPU, limits.cpu_s, limits.cpu_s + 1),
-        (libc::RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes),
-        (libc::RLIMIT_NOFILE, limits.open_files, limits.open_files),
-        (libc::RLIMIT_CORE, 0, 0),
-    ];
-    if layers.user {
-        // Counted for a user in a namespace, of which this run is the only one; elsewhere it would count the host's, too.
-        all.push((libc::RLIMIT_NPROC, limits.threads, limits.threads));
-    }
-    all
-}
-
-/// One child, from start to reaping.
-struct Launch<'l> {
-    executable: &'l CStr,
-    arguments: &'l [CString],
-    /// Empty: the pinned environment of a run.
-    environment: Vec<CString>,
-    /// Whether packages can be imported, whose thread pools are then kept to one thread.
-    has_packages: bool,
-    limits: Vec<(u32, u64, u64)>,
-    layers: Layers,
-    /// What it sees; nothing for what is trusted, which the layers leave alone.
-    sights: Option<(&'l Visible, &'l Tree)>,
-    /// The bound of its private folder.
-    folder_bytes: u64,
-    job: &'l [u8],
-    timeout: Duration,
-    output_bytes: usize,
-    answer_bytes: usize,
-    cancel: Option<&'l CancelToken>,
-}
-
-/// What was observed of a child.
-struct Observed {
-    stop: Stop,
-    exit: Exit,
-    stdout: Capture,
-    stderr: Capture,
-    duration: Duration,
-    cpu: Duration,
-    peak_memory: u64,
-    folder: String,
-}
-
-impl Launch<'_> {
-    fn run(self) -> Result<Observed> {
-        let folder = PrivateFolder::new()?;
-        let place = c_string(folder.path().as_os_str().as_bytes())?;
-        let mark = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let home = if self.layers.namespaces { confine::FOLDER.to_bytes() } else { place.as_bytes() };
-        let environment = self.environment_of_run(home, &mark)?;
-        let confinement = self
-            .sights
-            .map(|(visible, tree)| Confinement::new(self.layers, visible, tree, &place, self.folder_bytes))
-            .transpose()
-            .map_err(|error| cannot_start("lay out its layers", &error))?;
-        let (host, child_ends) = channel::open().map_err(|error| cannot_start("open its channels", &error))?;
-        let null = std::fs::File::open("/dev/null").map_err(|error| cannot_start("open /dev/null", &error))?;
-        let (stdout, stderr) = (child_ends.stdout.as_fd(), child_ends.stderr.as_fd());
-        let started = Instant::now();
-        let child = launch::spawn(&Command {
-            executable: self.executable,
-            arguments: self.arguments,
-            environment: &environment,
-            folder: &place,
-            descriptors: [Some(null.as_fd()), Some(stdout), Some(stderr), Some(child_ends.channel.as_fd())],
-            limits: &self.limits,
-            confinement: confinement.as_ref(),
-        });
-        let child = child
-            .map_err(|LaunchError { stage, errno }| cannot_start(stage, &std::io::Error::from_raw_os_error(errno)))?;
-        drop(child_ends);
-        let mut conversation = Conversation::new(host);
-        let stop = conversation.run(
-            child.pidfd(),
-            &Terms {
-                job: self.job,
-                deadline: started + self.timeout,
-                output_bytes: self.output_bytes,
-                answer_bytes: self.answer_bytes,
-                cancel: self.cancel,
-                watched: (self.sights.is_some() && !self.layers.namespaces)
-                    .then_some((folder.path(), self.folder_bytes)),
-            },
-        );
-        let duration = started.elapsed();
-        let peak_memory = peak_memory(&child);
-        tree::end(&child, &mark);
-        let (exit, usage) = child.reap();
-        tree::end_stragglers(&child, &mark);
-        let (stdout, stderr) = conversation.finish(self.output_bytes);
-        let folder = folder.path().to_string_lossy().into_owned();
-        Ok(Observed { stop, exit, stdout, stderr, duration, cpu: usage.cpu, peak_memory, folder })
-    }
-
-    /// The pinned environment: nothing of the host's.
-    fn environment_of_run(&self, home: &[u8], mark: &str) -> Result<Vec<CString>> {
-        if !self.environment.is_empty() {
-            return Ok(self.environment.clone());
-        }
-        let mark_name = format!("{}=", tree::MARK);
-        let pinned: [(&[u8], &[u8]); 7] = [
-            (b"PATH=", b"/usr/bin:/bin"),
-            (b"LANG=", b"C.UTF-8"),
-            (b"LC_ALL=", b"C.UTF-8"),
-            (b"TZ=", b"UTC"),
-            (b"HOME=", home),
-            (b"TMPDIR=", home),
-            (mark_name.as_bytes(), mark.as_bytes()),
-        ];
-        let packages = if self.has_packages { ONE_THREAD } else { &[] };
-        pinned.iter().chain(packages).map(|(name, value)| c_string(&[*name, *value].concat())).collect()
-    }
-}
-
-/// One thread each for what NumPy and its kin are built on: more would take their stacks out of the run's memory.
-const ONE_THREAD: &[(&[u8], &[u8])] = &[
-    (b"OMP_NUM_THREADS=", b"1"),
-    (b"OPENBLAS_NUM_THREADS=", b"1"),
-    (b"MKL_NUM_THREADS=", b"1"),
-    (b"NUMEXPR_NUM_THREADS=", b"1"),
-];
-
-fn cannot_start(stage: &str, error: &std::io::Error) -> Error {
-    let code = match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => Code::Busy,
-        _ => Code::Sandbox,
-    };
-    Error::new(code, format!("no child could be started: it could not {stage}: {error}"))
-}
-
-/// The high-water mark of the resident set, while there is a process to read it of. (The kernel's `ru_maxrss` is of no
-/// use: a child made by CLONE_VM begins with the host's.)
-fn peak_memory(child: &Child) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.pid.as_raw_nonzero())).unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = peak.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.unwrap_or(0) << 10
-}
-
-impl Observed {
-    /// Precedence: cancelled, timeout, limits the host saw, crashed, protocol error, then the child's frame.
-    fn ending(&self, limits: &Limits, hide: impl Fn(&str) -> String) -> Ending {
-        let cpu_is_used_up = self.cpu >= Duration::from_secs(limits.cpu_s);
-        match (&self.stop, self.exit) {
-            (Stop::Cancelled, _) => Ending::Cancelled,
-            (Stop::Deadline, _) => Ending::Timeout { of_cpu: false },
-            (Stop::FolderTooLarge, _) => Ending::FolderTooLarge,
-            (Stop::TooLarge(bytes), _) => Ending::AnswerTooLarge(*bytes),
-            (Stop::Protocol(what), _) => Ending::Broken(format!("it sent {what} on its answer channel")),
-            (Stop::Frame(kind, payload), _) => read_frame(*kind, payload, hide),
-            (Stop::Ended, Exit::Signal(libc::SIGXCPU)) => Ending::Timeout { of_cpu: true },
-            (Stop::Ended, Exit::Signal(libc::SIGKILL)) if cpu_is_used_up => Ending::Timeout { of_cpu: true },
-            (Stop::Ended, Exit::Signal(signal)) => Ending::Signal(signal),
-            (Stop::Ended, Exit::Status(status)) => Ending::Exit(status),
-            (Stop::Ended, Exit::Unknown) => Ending::Broken("its exit status was taken by the host process".to_owned()),
-        }
-    }
 }
 
 /// Reads what a child says of itself. The skill can forge it, and then harms its own run alone.

@@ -9,7 +9,7 @@ use crate::json::Value;
 /// The bounds of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Wall-clock time from the start of the interpreter.
+    /// Wall-clock time, from when the start of the interpreter is asked for.
     pub timeout: Duration,
     /// Processor time, in seconds.
     pub cpu_s: u64,
@@ -42,7 +42,32 @@ impl Limits {
             answer_bytes: bytes(config.sandbox_max_answer_kb),
         }
     }
+
+    /// The bounds of what runs no skill: the probe, and the interpreter that checks a source. What a skill may take of the clock
+    /// is not meant for them.
+    pub fn of_checks(config: &Config) -> Self {
+        Limits { timeout: PATIENCE, cpu_s: PATIENCE.as_secs(), ..Limits::of(config) }
+    }
+
+    /// What of it the kernel sees to, as `setrlimit` takes it: which, soft, hard.
+    pub(super) fn of_resources(&self, counts_threads: bool) -> Vec<(u32, u64, u64)> {
+        let mut all = vec![
+            (libc::RLIMIT_AS, self.memory_bytes, self.memory_bytes),
+            // SIGXCPU at the soft limit; a run that ignores it is killed a second later.
+            (libc::RLIMIT_CPU, self.cpu_s, self.cpu_s + 1),
+            (libc::RLIMIT_FSIZE, self.file_bytes, self.file_bytes),
+            (libc::RLIMIT_NOFILE, self.open_files, self.open_files),
+            (libc::RLIMIT_CORE, 0, 0),
+        ];
+        if counts_threads {
+            // The supervisor is counted as well.
+            all.push((libc::RLIMIT_NPROC, self.threads + 1, self.threads + 1));
+        }
+        all
+    }
 }
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What `strict` promises, and how to get what is missing.
 pub const GUARANTEES: [(&str, &str); 6] = [
@@ -66,9 +91,13 @@ pub struct Level {
     pub layers: Vec<String>,
     /// The guarantees that do not hold.
     pub missing: Vec<&'static str>,
+    /// Whether `max_threads` is counted; otherwise memory bounds the number of threads.
+    pub counts_threads: bool,
 }
 
 impl Level {
+    /// What there is, from everything to the least.
+    pub const NAMES: [&'static str; 3] = ["strict", "partial", "process-only"];
     /// What a run that was not executed had.
     pub const NOT_RUN: &'static str = "none";
 
@@ -77,18 +106,35 @@ impl Level {
         GUARANTEES.iter().map(|(name, _)| (*name, !self.missing.contains(name)))
     }
 
-    /// `{"level", "layers", "guarantees", "missing"}`.
+    /// `{"level", "layers", "guarantees", "missing", "threads"}`; the last one says what bounds them, `count` or `memory`.
     pub fn to_value(&self) -> Value {
         Value::object([
             ("level", Value::from(self.name)),
             ("layers", Value::from(self.layers.clone())),
             ("guarantees", Value::object(self.guarantees().map(|(name, holds)| (name, Value::from(holds))))),
             ("missing", Value::from(self.missing.clone())),
+            ("threads", Value::from(if self.counts_threads { "count" } else { "memory" })),
         ])
     }
 
+    /// Reads what [`to_value`](Level::to_value) wrote; nothing if it is none of these levels.
+    pub fn read(value: &Value) -> Option<Self> {
+        let texts = |name: &str| {
+            let items = value.get(name)?.as_array()?.iter();
+            items.map(Value::as_str).collect::<Option<Vec<_>>>()
+        };
+        let known = |name: &str| GUARANTEES.iter().map(|(known, _)| *known).find(|known| *known == name);
+        let level = value.get("level")?.as_str()?;
+        Some(Level {
+            name: Level::NAMES.into_iter().find(|name| *name == level)?,
+            layers: texts("layers")?.into_iter().map(str::to_owned).collect(),
+            missing: texts("missing")?.into_iter().map(known).collect::<Option<_>>()?,
+            counts_threads: value.get("threads")?.as_str()? == "count",
+        })
+    }
+
     /// Refuses what `strict` cannot accept.
-    pub fn demand_all(&self) -> Result<()> {
+    pub(super) fn demand_all(&self) -> Result<()> {
         if self.missing.is_empty() {
             return Ok(());
         }

@@ -34,13 +34,16 @@ def execute():
         pass
 
 
+# In a pid namespace the supervisor is process 1, and the host's number means nothing, or something else.
+has_numbers_of_its_own = posix.getppid() == 1
+
 result = {
     "files": kept_from(lambda: posix.open(inputs["file"], posix.O_RDONLY))
     and kept_from(lambda: posix.open(inputs["file"], posix.O_WRONLY))
     and kept_from(lambda: posix.chmod(inputs["file"], 0o644)),
     "network": kept_from(connect) and kept_from(send_datagram),
-    "processes": kept_from(fork) and kept_from(execute) and kept_from(lambda: posix.kill(inputs["pid"], 0)),
+    "processes": kept_from(fork) and kept_from(execute) and (has_numbers_of_its_own or kept_from(lambda: posix.kill(inputs["pid"], 0))),
     "memory": kept_from(lambda: bytearray(inputs["memory"])),
     "privilege": kept_from(lambda: posix.chroot(".")) and kept_from(lambda: posix.setpriority(0, 0, -1)),
-    "kill": kept_from(fork) or posix.getpid() == 1,
+    "kill": kept_from(fork) or has_numbers_of_its_own,
 }

@@ -6,30 +6,36 @@
 
 use std::io::Write;
 use std::net::TcpListener;
+use std::sync::Arc;
 
-use super::confine::{LANDLOCK_SCOPES, Layers, landlock_abi};
+use super::confine::{Layers, landlock_abi};
+use super::launch::Launcher;
 use super::policy::{GUARANTEES, Level};
-use super::{Ending, Job, Limits, Sandbox};
+use super::run::cannot_start;
+use super::{Ending, Found, Job, Limits, Sandbox};
 use crate::error::{Code, Error, Result};
 use crate::json::Value;
 
 /// Finds the strongest set of layers that works.
-pub(super) fn find(sandbox: &Sandbox, limits: &Limits) -> Result<(Layers, Level)> {
+pub(super) fn find(sandbox: &Sandbox, limits: &Limits) -> Result<Found> {
     let bait = Bait::lay()?;
-    let mut last = None;
+    let mut first = None;
     for layers in candidates(&sandbox.without) {
         match attempt(sandbox, limits, layers, &bait) {
-            Ok(level) => return Ok((layers, level)),
-            Err(error) => last = Some(error),
+            Ok(found) => return Ok(found),
+            // A machine that is short of something now says nothing about what it has: the next call tries again.
+            Err(error) if error.code() == Code::Busy => return Err(error),
+            Err(error) => first = first.or(Some(error)),
         }
     }
-    Err(last.unwrap_or_else(|| Error::new(Code::Sandbox, "no child could be started")))
+    Err(first.unwrap_or_else(|| Error::new(Code::Sandbox, "no child could be started")))
 }
 
 /// The strongest first.
 fn candidates(without: &str) -> Vec<Layers> {
     let is_used = |layer: &str| !without.split([',', ' ']).any(|left_out| left_out == layer);
     let abi = if is_used("landlock") { landlock_abi() } else { 0 };
+    let is_root = is_root_outside();
     let mut candidates = Vec::new();
     for (namespaces, user) in [(true, false), (true, true), (false, false)] {
         if namespaces && !is_used("namespaces") {
@@ -37,14 +43,23 @@ fn candidates(without: &str) -> Vec<Layers> {
         }
         for seccomp in [true, false] {
             for landlock in [abi, 0] {
-                let pid = namespaces && !(seccomp && landlock >= LANDLOCK_SCOPES);
-                candidates.push(Layers { user, namespaces, pid, landlock, seccomp });
+                candidates.push(Layers { user, threads: user && !is_root, namespaces, landlock, seccomp });
             }
         }
     }
     candidates.retain(|layers| is_used("seccomp") || !layers.seccomp);
     candidates.dedup();
     candidates
+}
+
+/// Whether this process's user is root outside of its user namespace as well, as far as can be seen from here.
+fn is_root_outside() -> bool {
+    let own = u64::from(rustix::process::geteuid().as_raw());
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.lines().any(|line| {
+        let numbers: Vec<u64> = line.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+        matches!(numbers[..], [inside, outside, count] if (inside..inside + count).contains(&own) && outside + (own - inside) == 0)
+    })
 }
 
 /// What a run must not reach: a file that its user may read and write, and a port that answers.
@@ -68,7 +83,7 @@ impl Bait {
     }
 }
 
-fn attempt(sandbox: &Sandbox, limits: &Limits, layers: Layers, bait: &Bait) -> Result<Level> {
+fn attempt(sandbox: &Sandbox, limits: &Limits, layers: Layers, bait: &Bait) -> Result<Found> {
     let inputs = Value::object([
         ("file", Value::from(bait.file.path().to_string_lossy().into_owned())),
         ("port", Value::from(u32::from(bait.port()))),
@@ -76,9 +91,14 @@ fn attempt(sandbox: &Sandbox, limits: &Limits, layers: Layers, bait: &Bait) -> R
         ("memory", Value::from(limits.memory_bytes.saturating_mul(2))),
     ]);
     let job = Job { code: include_str!("probe.py"), globals: vec![("inputs", &inputs)], ..Job::default() };
-    let report = sandbox.run_within(layers, &job, limits, None)?;
+    let shared = if layers.shares_tree() { Some(sandbox.tree()?) } else { None };
+    let launcher = Launcher::start(shared).map_err(|error| cannot_start(&error))?;
+    let report = sandbox.run_within(layers, &launcher, &job, limits, None)?;
     let answer = match &report.ending {
         Ending::Answer(text) => Value::parse(text).ok(),
+        Ending::Timeout { .. } => {
+            return Err(Error::new(Code::Busy, "the machine is too busy to find out what confines runs"));
+        }
         _ => None,
     };
     let answer = answer.ok_or_else(|| {
@@ -93,15 +113,15 @@ fn attempt(sandbox: &Sandbox, limits: &Limits, layers: Layers, bait: &Bait) -> R
         _ if layers == Layers::NONE => "process-only",
         _ => "partial",
     };
-    Ok(Level { name, layers: names(layers), missing })
+    let level = Arc::new(Level { name, layers: names(layers), missing, counts_threads: layers.threads });
+    Ok(Found { layers, level, launcher })
 }
 
 fn names(layers: Layers) -> Vec<String> {
     let mut names = Vec::new();
     if layers.namespaces {
         names.extend(layers.user.then_some("user"));
-        names.extend(["net", "ipc", "uts", "mount"]);
-        names.extend(layers.pid.then_some("pid"));
+        names.extend(["net", "ipc", "uts", "mount", "pid"]);
     }
     let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
     if layers.landlock > 0 {

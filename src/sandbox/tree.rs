@@ -1,41 +1,24 @@
-//! Ending a run: the child and all it started.
+//! Finding and ending what a run started, where neither the filter nor a pid namespace sees to it.
 //!
-//! The child is the leader of its own session and group and a subreaper, so whatever it starts stays below it in the
-//! process tree while it lives, however often it forks and detaches. While it is stopped, its descendants are looked up
-//! and killed until none is left; then the child itself. What outlived a child that ended by itself is found by the mark
-//! that every process of a run inherits in its environment.
+//! The supervisor is a subreaper, so whatever a run starts stays below it in the process tree, however often it forks and
+//! detaches. The interpreter is stopped while its descendants are looked up and killed until none is left. What belongs to
+//! a run whose supervisor is gone is found by the mark that every process of a run inherits in its environment.
 //!
-//! This is what an ordinary process can do. A process that detaches, waits for the child's end *and* drops its
-//! environment escapes it; only a kernel sandbox closes that, which is why the level is called process-only.
+//! This is what an ordinary process can do. A process that kills the supervisor, detaches *and* drops its environment
+//! escapes it; only a kernel sandbox closes that, which is why the level is called process-only.
 
 use std::collections::HashMap;
 use std::fs;
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-
-use super::launch::Child;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// The environment variable that marks the processes of a run.
 pub(super) const MARK: &str = "SKILLCACHE_RUN";
 /// A tree that grows faster than this many sweeps can cut it is left to the next limit.
 const MAX_SWEEPS: usize = 100;
 
-/// Ends the child and everything below it. The child is left to be reaped.
-pub(super) fn end(child: &Child, mark: &str) {
-    if child.signal(Signal::STOP) {
-        sweep(child.pid, mark);
-        // The group is ours as long as its leader is not reaped, and it is not: the signal above found it.
-        let _ = kill_process_group(child.pid, Signal::KILL);
-        child.signal(Signal::KILL);
-    }
-}
-
-/// Ends what outlived the child.
-pub(super) fn end_stragglers(child: &Child, mark: &str) {
-    sweep(child.pid, mark);
-}
-
-fn sweep(root: Pid, mark: &str) {
+/// Ends everything below a run's supervisor.
+pub(super) fn sweep(root: Pid, mark: &[u8]) {
     for _ in 0..MAX_SWEEPS {
         let victims = members(root, mark);
         if victims.is_empty() {
@@ -48,7 +31,7 @@ fn sweep(root: Pid, mark: &str) {
 }
 
 /// The living processes of a run, its root aside.
-fn members(root: Pid, mark: &str) -> Vec<Pid> {
+fn members(root: Pid, mark: &[u8]) -> Vec<Pid> {
     let root = root.as_raw_nonzero().get();
     let parents: HashMap<i32, i32> =
         younger_than(root).filter_map(|pid| Some((pid, parent_unless_dead(pid)?))).collect();
@@ -84,8 +67,8 @@ fn parent_unless_dead(pid: i32) -> Option<i32> {
     if matches!(state, "Z" | "X") { None } else { fields.next()?.parse().ok() }
 }
 
-fn carries(pid: i32, mark: &str) -> bool {
-    let wanted = format!("{MARK}={mark}");
+fn carries(pid: i32, mark: &[u8]) -> bool {
+    let wanted = [MARK.as_bytes(), b"=", mark].concat();
     let environment = fs::read(format!("/proc/{pid}/environ"));
-    environment.is_ok_and(|bytes| bytes.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()))
+    environment.is_ok_and(|bytes| bytes.split(|byte| *byte == 0).any(|entry| entry == wanted))
 }

@@ -1,59 +1,161 @@
 //! The store room: skills on disk, in one SQLite file.
 //!
 //! A skill is one row of what changes in place and one row for each version of its content, which never changes again.
-//! Every put is one transaction at `synchronous = FULL`: when it returns, the skill is on the disk. Removing hides all
-//! versions up to the newest; a later put goes on counting.
+//! Every change goes through the one `Writer`: when a put returns, the skill is on the disk. Removing hides all
+//! versions up to the newest; a later put goes on counting. `put.rs` is what a put does; `usage.rs` and `results.rs` are what is
+//! written behind: counts, and results that outlive the process. `search.rs` finds skills.
 
-mod pool;
+mod backup;
+mod check;
+pub mod connection;
+mod damage;
+#[allow(unsafe_code, reason = "SQLite has no safe door to the page that its processes share")]
+mod generation;
+mod keeping;
+mod opening;
+mod origin;
+mod place;
+pub mod pool;
+mod put;
+mod results;
+mod salvage;
 mod schema;
 mod search;
 mod sqlite;
+mod usage;
+pub mod vectors;
+mod watch;
+mod writer;
 
-use std::collections::HashMap;
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use rusqlite::types::Value as SqlValue;
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-pub use search::Filter;
+pub(crate) use damage::Finding;
+pub use generation::Generation;
+pub use put::Put;
+pub use results::{Key as ResultKey, StoredResult};
+pub use search::{Filter, Match, Query};
+pub use usage::Verdict;
+pub(crate) use watch::Health;
 
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
+use crate::held::Held;
 use crate::json::Value;
-use crate::skill::{FIELDS, Field, Outline, Skill, Usage};
-use pool::ConnectionPool;
+use crate::monitor::Monitor;
+use crate::monitor::event::Severity;
+use crate::outcome::Outcome;
+use crate::skill::{FIELDS, Outline, Place, STATES, Skill, Usage};
+use check::Report;
+use connection::ConnectionPool;
+use opening::Opened;
+use origin::Origin;
+use results::ResultLog;
 use sqlite::translate;
+use usage::{Counted, UsageLog};
+use watch::Watch;
+use writer::{Deferred, Home, Writer};
 
 /// Every column of a record, in the order in which [`read_skill`] takes them by name.
-const COLUMNS: &str = "s.id, v.version, v.code, s.usage_count, s.success_count, s.last_used, s.created_at, s.updated_at, \
-    v.symbols, v.language, v.input_schema, v.output_schema, v.parameters, v.required_skills, v.dependencies, \
-    s.name, s.description, s.category, s.complexity, s.performance_metrics, s.tags, s.examples, s.learned_from, \
-    s.created_by, s.is_active, s.cache, s.key_order, s.ttl_s, s.limits";
+static COLUMNS: LazyLock<String> = LazyLock::new(|| {
+    let fields =
+        FIELDS.iter().map(|field| format!("{}.{}", if field.place == Place::Profile { 's' } else { 'v' }, field.name));
+    let own =
+        "s.id, v.version, v.code, s.usage_count, s.success_count, s.last_used, s.created_at, s.updated_at, v.symbols";
+    std::iter::once(own.to_owned()).chain(fields).collect::<Vec<_>>().join(", ")
+});
 
-/// How long counters may wait in memory before they are written.
-const USAGE_LAG: Duration = Duration::from_secs(1);
+/// How long a reader waits for counts to be written before it reads without them.
+const COUNTS_PATIENCE: Duration = Duration::from_millis(100);
+/// The least time between two events about the same failure to write.
+const UNWRITTEN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The skills of one database. Shared freely between threads.
+/// The skills of one database. Shared freely between threads; dropping it writes what waits.
 #[derive(Debug)]
 pub struct Store {
-    pool: ConnectionPool,
-    usage: Mutex<PendingUsage>,
+    /// Nothing for a file that is only read.
+    writer: Option<Writer>,
+    behind: Arc<Behind>,
+    watch: Arc<Watch>,
+    pool: Arc<ConnectionPool>,
+    vectors: search::Vectors,
+    /// After the pool: its connection is the last to be closed.
+    generation: Arc<generation::Source>,
+    /// Nothing for a database in memory.
+    origin: Option<Origin>,
+    /// After every connection: see `held.rs`.
+    _held: Option<Held>,
 }
 
-/// Counters not yet written: a call answered from memory must not wait for a disk.
+/// What is written behind.
 #[derive(Debug)]
-struct PendingUsage {
-    by_id: HashMap<String, PendingCount>,
-    written: Instant,
+struct Behind {
+    usage: UsageLog,
+    results: ResultLog,
+    /// Nothing is written into a file with broken pages.
+    watch: Arc<Watch>,
+    monitor: Arc<Monitor>,
+    /// When it was last told that nothing can be written; nothing while all is well.
+    told: Mutex<Option<Instant>>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct PendingCount {
-    calls: u64,
-    successes: u64,
-    last_ms: i64,
+impl Behind {
+    /// Whether it is news that nothing can be written, or was told long ago.
+    fn is_to_be_told(&self) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = told.is_none_or(|told| told.elapsed() >= UNWRITTEN_INTERVAL);
+        if is_news {
+            *told = Some(Instant::now());
+        }
+        is_news
+    }
+}
+
+impl Deferred for Behind {
+    fn due(&self) -> Option<Instant> {
+        let due = [self.usage.due(), self.results.due()].into_iter().flatten().min();
+        due.filter(|_| !self.watch.is_broken())
+    }
+
+    fn write(&self, connection: &Connection) -> Result<()> {
+        if self.watch.is_broken() {
+            return Ok(());
+        }
+        self.usage.write(connection)?;
+        // What is wrong with kept results must not keep counts from being written.
+        if writer::in_savepoint(connection, |connection| self.results.write(connection)).is_err() {
+            self.results.settle(false);
+        }
+        Ok(())
+    }
+
+    fn settle(&self, written: Result<()>) {
+        self.results.settle(written.is_ok());
+        for set_aside in self.usage.settle(written.is_ok()) {
+            let message = format!(
+                "skill `{}` is quarantined: version {} failed {} times in a row",
+                set_aside.id, set_aside.version, set_aside.failures
+            );
+            let fields = vec![
+                ("skill", Value::from(&*set_aside.id)),
+                ("version", Value::from(set_aside.version)),
+                ("failures", Value::from(set_aside.failures)),
+            ];
+            self.monitor.event("skill_quarantined", Severity::Warning, &message, fields);
+        }
+        match written {
+            Ok(()) => *self.told.lock().unwrap_or_else(PoisonError::into_inner) = None,
+            // That somebody else writes is nothing to be told of: it ends, and the counts wait on.
+            Err(error) if error.code() != Code::Busy && self.is_to_be_told() => {
+                let message = format!("how often skills were used cannot be written now: {}", error.message());
+                let fields = vec![("code", Value::from(error.code().name()))];
+                self.monitor.event("usage_unwritten", Severity::Warning, &message, fields);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Which stored version answers to an id, and whether its record is still the one that was read.
@@ -63,163 +165,258 @@ pub struct Revision {
     pub key: i64,
     /// The version asked for, or the newest.
     pub version: u32,
-    /// Counts every change of the record.
+    /// Drawn anew by every change of the record: a count would be the same again after a backup was restored.
     pub revision: i64,
 }
 
 impl Store {
-    /// Opens or creates a database. `:memory:` is private to this store and goes with it.
-    pub fn open(path: &str, config: &Config) -> Result<Self> {
-        let file = (path != ":memory:").then(|| Path::new(path));
-        if let Some(file) = file {
-            check_place(file)?;
-            let mut connection = Connection::open(file).map_err(|error| named(translate(error), path))?;
-            prepare(&mut connection, config).map_err(|error| named(error, path))?;
-        }
-        let pool = ConnectionPool::new(file, config)?;
-        if file.is_none() {
-            schema::migrate(&mut *pool.get()?)?;
-        }
-        let usage = Mutex::new(PendingUsage { by_id: HashMap::new(), written: Instant::now() });
-        Ok(Store { pool, usage })
+    /// Opens or creates a database. `:memory:` is private to this store and goes with it. Starts a thread.
+    pub fn open(path: &str, config: &Config, monitor: &Arc<Monitor>) -> Result<Self> {
+        let opened = if path == ":memory:" { None } else { Some(opening::open(path, config)?) };
+        let origin = opened.as_ref().map(|opened| opened.origin.clone());
+        let pool = Arc::new(ConnectionPool::new(origin.as_ref(), config, pool_alerts(monitor)));
+        let watch = Arc::new(Watch::default());
+        let (generation, held) = match opened {
+            None => {
+                schema::migrate(&mut *pool.get()?, |_| Ok(None))?;
+                (generation::Source::private(), None)
+            }
+            Some(Opened { connection, findings, held, .. }) => {
+                if !findings.is_empty() {
+                    watch.learn(&Report { findings, took: Duration::ZERO });
+                }
+                (generation::Source::shared(connection), Some(held))
+            }
+        };
+        let generation = Arc::new(generation);
+        let is_written = origin.as_ref().is_none_or(|origin| !origin.is_read_only());
+        let behind = Arc::new(Behind {
+            usage: UsageLog::new(config.store_quarantine_after),
+            results: ResultLog::new(config, origin.is_some() && is_written),
+            watch: watch.clone(),
+            monitor: monitor.clone(),
+            told: Mutex::default(),
+        });
+        let home = match &origin {
+            None => Home::Memory,
+            Some(origin) => {
+                Home::File { connection: Box::new(origin.connect().map_err(translate)?), log: origin.beside("-wal") }
+            }
+        };
+        let start = || Writer::start(home, &pool, &generation, behind.clone());
+        let writer = is_written.then(start).transpose()?;
+        let vectors = search::Vectors::new(&config.store_vectors);
+        Ok(Store { writer, behind, watch, pool, vectors, generation, origin, _held: held })
+    }
+
+    /// What the contents are known by now, in a few nanoseconds. `None` if that cannot be known: ask the database. Whoever
+    /// keeps what the database said keeps it under a generation asked for before.
+    pub fn generation(&self) -> Option<Generation> {
+        self.generation.read()
+    }
+
+    /// What changes the database; an error where nothing may.
+    fn writer(&self) -> Result<&Writer> {
+        self.check_writable()?;
+        self.writer.as_ref().ok_or_else(|| Error::new(Code::Unsupported, "the library was opened for reading"))
     }
 
     /// Stores a checked draft and says which version it is. `is_new` tells whether its content was new.
     pub fn put(&self, draft: &Skill, outline: &Outline) -> Result<Put> {
-        self.flush_usage()?;
-        let mut connection = self.pool.get()?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(translate)?;
-        let put = put_in(&transaction, draft, outline)?;
-        transaction.commit().map_err(translate)?;
-        Ok(put)
+        let (draft, outline) = (draft.clone(), outline.clone());
+        self.writer()?.write(move |transaction| put::put(transaction, &draft, &outline))
     }
 
     /// Where a skill stands now; version 0 is the newest.
     pub fn revision(&self, id: &str, version: u32) -> Result<Revision> {
+        Ok(self.look(id, version)?.0)
+    }
+
+    /// The same, and the epoch of the kept answers: it is another one whenever any process has cleared them.
+    pub fn look(&self, id: &str, version: u32) -> Result<(Revision, i64)> {
         let connection = self.pool.get()?;
-        let mut statement = connection
-            .prepare_cached("SELECT key, newest, removed_through, revision FROM skills WHERE id = ?")
-            .map_err(translate)?;
-        let row = statement
-            .query_row([id], |row| Ok((row.get(0)?, row.get::<_, u32>(1)?, row.get::<_, u32>(2)?, row.get(3)?)))
-            .optional()
-            .map_err(translate)?;
-        match row {
-            Some((key, newest, hidden, revision)) if newest > hidden => {
-                let wanted = if version == 0 { newest } else { version };
-                if wanted > newest || wanted <= hidden {
-                    let message = format!("skill `{id}` has no version {version}; the newest is {newest}");
-                    return Err(Error::new(Code::NotFound, message).path(id));
-                }
-                Ok(Revision { key, version: wanted, revision })
-            }
-            _ => Err(Error::new(Code::NotFound, format!("there is no skill `{id}`")).path(id)),
-        }
+        revision(&connection, id, version)
     }
 
     /// The record at a revision.
     pub fn read(&self, revision: Revision) -> Result<Skill> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM skills s JOIN versions v ON v.skill = s.key WHERE s.key = ? AND v.version = ?"
-        );
         let connection = self.pool.get()?;
-        let mut statement = connection.prepare_cached(&sql).map_err(translate)?;
-        statement.query_row(params![revision.key, revision.version], read_skill).map_err(translate)
+        read(&connection, revision)
     }
 
-    /// The record as it is now, counters included.
+    /// The record as it is now, counters and the outcomes of this version included.
     pub fn get(&self, id: &str, version: u32) -> Result<Skill> {
-        self.flush_usage()?;
-        self.read(self.revision(id, version)?)
-    }
-
-    /// Hides a skill and all its versions.
-    pub fn remove(&self, id: &str) -> Result<()> {
-        self.flush_usage()?;
-        let mut connection = self.pool.get()?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(translate)?;
-        let hidden = transaction
-            .execute("UPDATE skills SET removed_through = newest, revision = revision + 1 WHERE id = ? AND newest > removed_through", [id])
-            .map_err(translate)?;
-        if hidden == 0 {
-            return Err(Error::new(Code::NotFound, format!("there is no skill `{id}`")).path(id));
-        }
-        transaction
-            .execute("DELETE FROM skills_text WHERE rowid = (SELECT key FROM skills WHERE id = ?)", [id])
-            .map_err(translate)?;
-        transaction.commit().map_err(translate)
-    }
-
-    /// Counts a call. Written within about a second, with the next call, and before anything reads a record.
-    pub fn count_use(&self, id: &str, is_success: bool) -> Result<()> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = usage.by_id.entry(id.to_owned()).or_default();
-        count.calls += 1;
-        count.successes += u64::from(is_success);
-        count.last_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        let is_due = usage.written.elapsed() >= USAGE_LAG;
-        drop(usage);
-        if is_due { self.flush_usage() } else { Ok(()) }
-    }
-
-    /// Writes the counters that wait in memory. What cannot be written waits on.
-    pub fn flush_usage(&self) -> Result<()> {
-        let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
-        let pending = std::mem::take(&mut usage.by_id);
-        usage.written = Instant::now();
-        drop(usage);
-        if pending.is_empty() {
-            return Ok(());
-        }
-        let written = self.write_usage(&pending);
-        if written.is_err() {
-            let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
-            for (id, count) in pending {
-                let waiting = usage.by_id.entry(id).or_default();
-                waiting.calls += count.calls;
-                waiting.successes += count.successes;
-                waiting.last_ms = waiting.last_ms.max(count.last_ms);
-            }
-        }
-        written
-    }
-
-    fn write_usage(&self, pending: &HashMap<String, PendingCount>) -> Result<()> {
-        let mut connection = self.pool.get()?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(translate)?;
-        for (id, count) in pending {
-            let mut statement = transaction
-                .prepare_cached(
-                    "UPDATE skills SET usage_count = usage_count + ?, success_count = success_count + ?,
-                     last_used = max(coalesce(last_used, ''), strftime('%Y-%m-%dT%H:%M:%fZ', ? / 1000.0, 'unixepoch')) WHERE id = ?",
-                )
-                .map_err(translate)?;
-            statement.execute(params![count.calls, count.successes, count.last_ms, id]).map_err(translate)?;
-        }
-        transaction.commit().map_err(translate)
-    }
-
-    /// `{"skills", "versions", "usage_count", "success_count", "file_bytes"}`.
-    pub fn stats(&self) -> Result<Value> {
-        self.flush_usage()?;
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            let columns = &*COLUMNS;
+            format!(
+                "SELECT {columns}, s.key FROM skills s JOIN versions v
+                 ON v.skill = s.key AND v.version = CASE ?2 WHEN 0 THEN s.newest ELSE ?2 END
+                 WHERE s.id = ?1 AND v.version > s.removed_through"
+            )
+        });
+        self.catch_up();
         let connection = self.pool.get()?;
-        let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(translate);
-        let visible = "FROM skills WHERE newest > removed_through";
+        let mut statement = connection.prepare_cached(&SQL).map_err(translate)?;
+        let found = statement.query_row(params![id, version], |row| Ok((read_skill(row)?, row.get("key")?)));
+        let Some((mut skill, key)) = found.optional().map_err(translate)? else {
+            // What is not there is said in more words than this statement has.
+            return Err(revision(&connection, id, version).err().unwrap_or_else(|| no_skill(id)));
+        };
+        if skill.usage.usage_count > 0 {
+            // What is damaged there must not take the record with it.
+            let outcomes = outcomes(&connection, key, skill.version);
+            skill.usage.outcomes =
+                outcomes.or_else(|error| if error.code() == Code::Corrupt { Ok(Vec::new()) } else { Err(error) })?;
+        }
+        Ok(skill)
+    }
+
+    /// How many numbers the embeddings of all other skills have, if there are any.
+    pub fn dimension_but(&self, id: &str) -> Result<Option<usize>> {
+        let connection = self.pool.get()?;
+        let sql = "SELECT key FROM skills WHERE id = ?";
+        let key = connection.query_row(sql, [id], |row| row.get(0)).optional().map_err(translate)?;
+        search::stored_dimension(&connection, key)
+    }
+
+    /// How many skills are there and not removed.
+    pub fn count(&self) -> Result<u64> {
+        let connection = self.pool.get()?;
+        let sql = "SELECT count(*) FROM skills WHERE newest > removed_through";
+        connection.query_row(sql, [], |row| row.get(0)).map_err(translate)
+    }
+
+    /// What a skill is found by beside words, if there is something.
+    pub fn embedding(&self, id: &str) -> Result<Option<Vec<f32>>> {
+        let connection = self.pool.get()?;
+        let key = revision(&connection, id, 0)?.0.key;
+        search::stored_vector(&connection, key)
+    }
+
+    /// Hides a skill and all its versions, and forgets its results.
+    pub fn remove(&self, id: &str) -> Result<()> {
+        let owned = id.to_owned();
+        self.writer()?.write(move |transaction| {
+            put::remove(transaction, &owned)?;
+            results::clear(transaction, Some(&owned))
+        })?;
+        self.behind.results.forget(Some(id));
+        Ok(())
+    }
+
+    /// Sets what a skill may be, one of [`STATES`]. Failures in a row are counted from the beginning.
+    pub fn set_state(&self, id: &str, state: &str) -> Result<()> {
+        if !STATES.contains(&state) {
+            let message = format!("a skill's state is one of: {}; not `{state}`", STATES.join(", "));
+            return Err(Error::invalid(message).path("state"));
+        }
+        let (id, state) = (id.to_owned(), state.to_owned());
+        // What was counted before does not count against the new state.
+        self.writer()?.write(move |transaction| put::set_state(transaction, &id, &state))
+    }
+
+    /// Counts a call. Written behind, within about a second; but a failure that may set the skill aside is written before this returns,
+    /// unless somebody else writes for long.
+    pub fn count_use(&self, id: &Arc<str>, version: u32, outcome: Outcome, verdict: Verdict) {
+        match self.behind.usage.count(id, version, outcome, verdict) {
+            Counted::Another => {}
+            Counted::First => self.remind(),
+            Counted::Failure => self.catch_up(),
+        }
+    }
+
+    /// Has counts written, so that what is read next has them, unless others write for long.
+    fn catch_up(&self) {
+        if !self.behind.usage.is_empty()
+            && let Ok(writer) = self.writer()
+        {
+            writer.settle(COUNTS_PATIENCE);
+        }
+    }
+
+    /// Makes the writer look when what waits is due.
+    fn remind(&self) {
+        if let Some(writer) = &self.writer {
+            writer.remind();
+        }
+    }
+
+    /// Whether results are kept here at all.
+    pub fn keeps_results(&self) -> bool {
+        self.behind.results.is_on()
+    }
+
+    /// An answer that was kept by this process or one before it, and for how long it is good.
+    pub fn find_result(&self, key: &ResultKey, epoch: i64) -> Option<(StoredResult, Duration)> {
+        self.behind.results.find(|| results::read(&*self.pool.get()?, key), key, epoch)
+    }
+
+    /// Has an answer, [encoded](StoredResult::encode), written behind, of a run that began in an epoch; nothing if it is not to be kept, so that an
+    /// older one must go. Takes a lock for a few memory accesses.
+    pub fn keep_result(&self, skill: &Arc<str>, key: ResultKey, kept: Option<Vec<u8>>, ttl: Duration, epoch: i64) {
+        if !self.watch.is_broken() && self.behind.results.keep(skill, key, kept, ttl, epoch) {
+            self.remind();
+        }
+    }
+
+    /// Takes all kept answers away, those that other processes have not written yet too; says which epoch begins. Nothing of that for a
+    /// database in memory or one that is only read.
+    pub fn clear_results(&self) -> Result<Option<i64>> {
+        if self.origin.as_ref().is_none_or(Origin::is_read_only) {
+            return Ok(None);
+        }
+        let epoch = self.writer()?.write(|transaction| {
+            results::clear(transaction, None)?;
+            Ok(results::total(transaction)?.epoch)
+        })?;
+        self.behind.results.forget(None);
+        Ok(Some(epoch))
+    }
+
+    /// Takes away kept answers that are no longer good; says how many.
+    pub fn sweep_results(&self) -> Result<u64> {
+        self.writer()?.write(|transaction| results::sweep_expired(transaction, u64::from(u32::MAX)))
+    }
+
+    /// Makes the index of words anew from the skills; says how many it has.
+    pub fn rebuild_index(&self) -> Result<u64> {
+        self.writer()?.write(search::rebuild)
+    }
+
+    /// `{"skills", "states", "versions", "usage_count", "success_count", "usage_unwritten", "usage_lag_ms", "embeddings", "results",
+    /// "writer", "file_bytes", "log_bytes"}`.
+    pub fn stats(&self) -> Result<Value> {
+        self.catch_up();
+        let connection = self.pool.get()?;
+        let moment = connection.unchecked_transaction().map_err(translate)?;
+        let number = |sql: &str| moment.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(translate);
+        let of_skills = skills_by_state(&moment)?;
+        let sum = |place: usize| Value::from(of_skills.iter().map(|(_, numbers)| numbers[place]).sum::<i64>());
+        let of_state =
+            |state: &str| of_skills.iter().find(|(name, _)| name == state).map_or(0, |(_, [skills, ..])| *skills);
+        let lag = self.behind.usage.lag();
+        let log = self.origin.as_ref().and_then(|origin| std::fs::metadata(origin.beside("-wal")).ok());
         Ok(Value::object([
-            ("skills", Value::from(number(&format!("SELECT count(*) {visible}"))?)),
+            ("skills", sum(0)),
+            ("states", Value::object(STATES.map(|state| (state, Value::from(of_state(state)))))),
             ("versions", Value::from(number("SELECT count(*) FROM versions")?)),
-            ("usage_count", Value::from(number(&format!("SELECT coalesce(sum(usage_count), 0) {visible}"))?)),
-            ("success_count", Value::from(number(&format!("SELECT coalesce(sum(success_count), 0) {visible}"))?)),
+            ("usage_count", sum(1)),
+            ("success_count", sum(2)),
+            ("usage_unwritten", Value::from(lag.calls)),
+            ("usage_lag_ms", Value::from(u64::try_from(lag.age.as_millis()).unwrap_or(u64::MAX))),
+            ("embeddings", self.vectors.stats(&moment)?),
+            ("results", self.behind.results.stats(&moment)?),
+            ("writer", self.writer.as_ref().map_or(Value::Null, Writer::stats)),
             (
                 "file_bytes",
                 Value::from(number("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")?),
             ),
+            ("log_bytes", Value::from(log.map_or(0, |log| log.len()))),
         ]))
     }
 
     /// The pool's numbers.
-    pub fn pool_stats(&self) -> Value {
+    pub fn pool_stats(&self) -> pool::PoolStats {
         self.pool.stats()
     }
 
@@ -231,206 +428,99 @@ impl Store {
             .map_err(translate)?;
         Ok(())
     }
+
+    /// Writes what waits, and refuses writing from now on. Ends the threads. May be called again.
+    pub fn close(&self) {
+        self.watch.stop();
+        if let Some(writer) = &self.writer {
+            writer.close();
+        }
+    }
 }
 
-/// What a put did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Put {
-    /// The version the content has.
-    pub version: u32,
-    /// Whether the content was new.
-    pub is_new: bool,
+impl Drop for Store {
+    /// Before any connection goes: the threads have some.
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
-fn check_place(file: &Path) -> Result<()> {
-    if file.as_os_str().is_empty() {
-        return Err(Error::invalid("the database path is empty; `:memory:` opens one in memory").path("path"));
-    }
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        let message = format!("the database cannot be opened: there is no folder {}", folder.display());
-        return Err(Error::new(Code::Database, message).path(file.display().to_string()));
-    }
-    if file.is_dir() {
-        let message = format!("the database cannot be opened: {} is a folder", file.display());
-        return Err(Error::new(Code::Database, message).path(file.display().to_string()));
-    }
-    Ok(())
+/// Makes events of what the pool has to say.
+fn pool_alerts(monitor: &Arc<Monitor>) -> pool::Sink {
+    let monitor = monitor.clone();
+    Box::new(move |alert: pool::Alert| {
+        monitor.event(alert.kind.name(), Severity::Warning, &alert.message, alert.fields);
+    })
 }
 
-fn named(error: Error, path: &str) -> Error {
-    Error::new(error.code(), format!("{path}: {}", error.message())).path(path)
+fn no_skill(id: &str) -> Error {
+    Error::new(Code::NotFound, format!("there is no skill `{id}`")).path(id)
 }
 
-/// Makes the file ours: schema, then WAL, which stays with the file.
-fn prepare(connection: &mut Connection, config: &Config) -> Result<()> {
-    sqlite::set_up(connection, Duration::from_millis(config.pool_timeout_ms)).map_err(translate)?;
-    schema::migrate(connection)?;
-    let mode: String =
-        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(translate)?;
-    if mode.eq_ignore_ascii_case("wal") {
-        return Ok(());
-    }
-    Err(Error::new(Code::Database, format!("the file system does not allow a write-ahead log (it stays at `{mode}`)")))
+/// Of each state that there is: how many skills, their calls, and how many of those succeeded.
+fn skills_by_state(connection: &Connection) -> Result<Vec<(String, [i64; 3])>> {
+    let sql = "SELECT state, count(*), sum(usage_count), sum(success_count) FROM skills WHERE newest > removed_through GROUP BY state";
+    let mut statement = connection.prepare_cached(sql).map_err(translate)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, [row.get(1)?, row.get(2)?, row.get(3)?])));
+    rows.and_then(Iterator::collect).map_err(translate)
 }
 
-fn put_in(transaction: &Connection, draft: &Skill, outline: &Outline) -> Result<Put> {
-    let missing = missing_skills(transaction, draft)?;
-    if !missing.is_empty() {
-        let names = missing.join(", ");
-        return Err(Error::validation(format!("required skills are not there: {names}"))
-            .path("required_skills")
-            .missing(missing));
-    }
-    let hash = content_hash(draft);
-    let stored = transaction
-        .query_row(
-            "SELECT key, newest, removed_through, content_hash FROM skills JOIN versions ON skill = key AND version = newest WHERE id = ?",
-            [&draft.id],
-            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?, row.get::<_, u32>(2)?, row.get::<_, Vec<u8>>(3)?)),
+/// Where a skill stands, and the epoch of the kept answers.
+fn revision(connection: &Connection, id: &str, version: u32) -> Result<(Revision, i64)> {
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT key, newest, removed_through, revision, coalesce((SELECT CAST(epoch AS INTEGER) FROM results_total), 0)
+             FROM skills WHERE id = ?",
         )
+        .map_err(translate)?;
+    let row = statement
+        .query_row([id], |row| {
+            Ok((row.get(0)?, row.get::<_, u32>(1)?, row.get::<_, u32>(2)?, row.get(3)?, row.get(4)?))
+        })
         .optional()
         .map_err(translate)?;
-    let visible = stored.as_ref().filter(|(_, newest, hidden, _)| newest > hidden).map_or(0, |(_, newest, ..)| *newest);
-    if let Some(expected) = draft.expected_version.filter(|expected| *expected != visible) {
-        let message = format!("skill `{}` is at version {visible}, not {expected}", draft.id);
-        return Err(Error::new(Code::Conflict, message).path("expected_version"));
+    let Some((key, newest, hidden, revision, epoch)) = row.filter(|(_, newest, hidden, ..)| newest > hidden) else {
+        return Err(no_skill(id));
+    };
+    let wanted = if version == 0 { newest } else { version };
+    if wanted > newest || wanted <= hidden {
+        let message = format!("skill `{id}` has no version {version}; the newest is {newest}");
+        return Err(Error::new(Code::NotFound, message).path(id));
     }
-    match stored {
-        None => {
-            let key = insert_skill(transaction, draft)?;
-            insert_version(transaction, key, 1, draft, &hash)?;
-            finish(transaction, key, draft, outline, Put { version: 1, is_new: true })
-        }
-        Some((key, newest, ..)) if visible == 0 => {
-            revive(transaction, key, newest + 1)?;
-            insert_version(transaction, key, newest + 1, draft, &hash)?;
-            finish(transaction, key, draft, outline, Put { version: newest + 1, is_new: true })
-        }
-        Some((key, newest, _, known)) if known == hash => {
-            finish(transaction, key, draft, outline, Put { version: newest, is_new: false })
-        }
-        Some((key, newest, ..)) => {
-            insert_version(transaction, key, newest + 1, draft, &hash)?;
-            finish(transaction, key, draft, outline, Put { version: newest + 1, is_new: true })
-        }
-    }
+    Ok((Revision { key, version: wanted, revision }, epoch))
 }
 
-fn missing_skills(transaction: &Connection, draft: &Skill) -> Result<Vec<String>> {
-    let mut statement = transaction
-        .prepare_cached("SELECT 1 FROM skills WHERE id = ? AND newest > removed_through")
-        .map_err(translate)?;
-    let mut missing = Vec::new();
-    for id in draft.string_list("required_skills") {
-        if !statement.exists([&id]).map_err(translate)? {
-            missing.push(id);
-        }
-    }
-    Ok(missing)
+fn read(connection: &Connection, revision: Revision) -> Result<Skill> {
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        let columns = &*COLUMNS;
+        format!("SELECT {columns} FROM skills s JOIN versions v ON v.skill = s.key WHERE s.key = ? AND v.version = ?")
+    });
+    let mut statement = connection.prepare_cached(&SQL).map_err(translate)?;
+    statement.query_row(params![revision.key, revision.version], read_skill).map_err(translate)
 }
 
-/// What makes a version: the code and every content field, length-prefixed.
-fn content_hash(draft: &Skill) -> Vec<u8> {
-    let mut hasher = blake3::Hasher::new();
-    let fields = FIELDS.iter().filter(|field| field.is_content).map(|field| draft.field(field.name).to_text());
-    for part in std::iter::once(draft.code.clone()).chain(fields) {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part.as_bytes());
-    }
-    hasher.finalize().as_bytes().to_vec()
-}
-
-const NOW: &str = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')";
-
-fn insert_skill(transaction: &Connection, draft: &Skill) -> Result<i64> {
-    let sql = format!("INSERT INTO skills (id, newest, created_at, updated_at) VALUES (?, 1, {NOW}, {NOW})");
-    transaction.execute(&sql, [&draft.id]).map_err(translate)?;
-    let key = transaction.last_insert_rowid();
-    set_profile(transaction, key, |field, _| Some(field.default_value()))?;
-    Ok(key)
-}
-
-/// A removed skill comes back as a new one that goes on counting: what was known of the old one stays hidden.
-fn revive(transaction: &Connection, key: i64, newest: u32) -> Result<()> {
-    let sql = format!(
-        "UPDATE skills SET newest = ?, usage_count = 0, success_count = 0, last_used = NULL, created_at = {NOW} WHERE key = ?"
-    );
-    transaction.execute(&sql, params![newest, key]).map_err(translate)?;
-    set_profile(transaction, key, |field, _| Some(field.default_value()))
-}
-
-fn insert_version(transaction: &Connection, key: i64, version: u32, draft: &Skill, hash: &[u8]) -> Result<()> {
+/// How the calls of a version ended.
+fn outcomes(connection: &Connection, key: i64, version: u32) -> Result<Vec<(Outcome, u64)>> {
     let sql =
-        format!("INSERT INTO versions (skill, version, code, content_hash, created_at) VALUES (?, ?, ?, ?, {NOW})");
-    transaction.execute(&sql, params![key, version, draft.code, hash]).map_err(translate)?;
-    for field in FIELDS.iter().filter(|field| field.is_content) {
-        let sql = format!("UPDATE versions SET {} = ? WHERE skill = ? AND version = ?", field.name);
-        let mut statement = transaction.prepare_cached(&sql).map_err(translate)?;
-        statement.execute(params![column_text(field, &draft.field(field.name)), key, version]).map_err(translate)?;
-    }
-    Ok(())
+        "SELECT outcome, sum(count) FROM outcomes WHERE skill = ? AND version = ? GROUP BY outcome ORDER BY outcome";
+    let mut statement = connection.prepare_cached(sql).map_err(translate)?;
+    let rows = statement.query_map(params![key, version], |row| Ok((row.get(0)?, row.get(1)?)));
+    let rows: Vec<(usize, u64)> = rows.and_then(Iterator::collect).map_err(translate)?;
+    Ok(rows.into_iter().filter_map(|(number, count)| Some((*Outcome::ALL.get(number)?, count))).collect())
 }
 
-/// Writes the fields that the draft sets, the newest version and the search index.
-fn finish(transaction: &Connection, key: i64, draft: &Skill, outline: &Outline, put: Put) -> Result<Put> {
-    set_profile(transaction, key, |_, index| draft.fields[index].clone())?;
-    let sql = format!("UPDATE skills SET newest = ?, revision = revision + 1, updated_at = {NOW} WHERE key = ?");
-    transaction.execute(&sql, params![put.version, key]).map_err(translate)?;
-    transaction.execute("DELETE FROM skills_text WHERE rowid = ?", [key]).map_err(translate)?;
-    transaction
-        .execute(
-            "INSERT INTO skills_text (rowid, id, name, description, tags, code)
-             SELECT key, id, coalesce(name, ''), coalesce(description, ''),
-                    (SELECT coalesce(group_concat(value, ' '), '') FROM json_each(coalesce(tags, '[]'))), ?
-             FROM skills WHERE key = ?",
-            params![outline.words, key],
-        )
-        .map_err(translate)?;
-    transaction
-        .execute(
-            "UPDATE versions SET symbols = ? WHERE skill = ? AND version = ?",
-            params![outline.symbols.to_text(), key, put.version],
-        )
-        .map_err(translate)?;
-    Ok(put)
-}
-
-/// Writes the fields that change in place, where there is a value for them.
-fn set_profile(transaction: &Connection, key: i64, value: impl Fn(&Field, usize) -> Option<Value>) -> Result<()> {
-    for (index, field) in FIELDS.iter().enumerate().filter(|(_, field)| !field.is_content) {
-        let Some(value) = value(field, index) else { continue };
-        let sql = format!("UPDATE skills SET {} = ? WHERE key = ?", field.name);
-        let mut statement = transaction.prepare_cached(&sql).map_err(translate)?;
-        statement.execute(params![column_text(field, &value), key]).map_err(translate)?;
-    }
-    Ok(())
-}
-
-/// How a field stands in its column: texts as they are, the rest as JSON, nothing as NULL.
-fn column_text(field: &Field, value: &Value) -> SqlValue {
-    match value {
-        Value::Null => SqlValue::Null,
-        Value::String(text) if field.is_text() => SqlValue::Text(text.clone()),
-        other => SqlValue::Text(other.to_text()),
-    }
-}
-
+/// A record from [`COLUMNS`]. By place: looking up names costs more than reading.
 fn read_skill(row: &Row) -> rusqlite::Result<Skill> {
-    let mut skill = Skill::new(row.get::<_, String>("id")?, row.get::<_, String>("code")?);
-    skill.version = row.get("version")?;
-    for (slot, field) in skill.fields.iter_mut().zip(&FIELDS) {
-        let text: Option<String> = row.get(field.name)?;
+    const OWN: usize = 9;
+    let mut skill = Skill::new(row.get::<_, String>(0)?, row.get::<_, String>(2)?);
+    skill.version = row.get(1)?;
+    skill.usage =
+        Usage { usage_count: row.get(3)?, success_count: row.get(4)?, last_used: row.get(5)?, outcomes: Vec::new() };
+    (skill.created_at, skill.updated_at, skill.symbols) = (row.get(6)?, row.get(7)?, row.get(8)?);
+    for (place, (slot, field)) in skill.fields.iter_mut().zip(&FIELDS).enumerate() {
+        let text: Option<String> = row.get(OWN + place)?;
         *slot = text.map(|text| if field.is_text() { Value::String(text) } else { stored_json(&text) });
     }
-    skill.usage = Usage {
-        usage_count: row.get("usage_count")?,
-        success_count: row.get("success_count")?,
-        last_used: row.get("last_used")?,
-    };
-    skill.symbols = row.get::<_, Option<String>>("symbols")?.map_or(Value::Null, |text| stored_json(&text));
-    skill.created_at = row.get("created_at")?;
-    skill.updated_at = row.get("updated_at")?;
     Ok(skill)
 }
 
@@ -440,4 +530,4 @@ fn stored_json(text: &str) -> Value {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,8 +4,10 @@
 
 #include "check.h"
 
+#include <math.h>
 #include <poll.h>
 #include <time.h>
+#include <unistd.h>
 
 static const char MEAN[] = "inputs = {'x': [0]}\nresult = sum(inputs['x']) / len(inputs['x'])\n";
 static const char SLEEP[] = "import time\ntime.sleep(inputs['s'])\nresult = 'awake'\n";
@@ -156,6 +158,37 @@ static void documents_come_as_blobs(void) {
     skc_blob_free(blob);
 }
 
+static void skills_are_found_by_embedding_and_set_aside(void) {
+    skc_library *library = open_memory();
+    static const char *const VECTORS[][2] = {{"east", "[1, 0]"}, {"north", "[0, 1]"}};
+    for (size_t i = 0; i < 2; i++) {
+        skc_skill *skill = skc_skill_new(VECTORS[i][0], "result = 1", SKC_NTS);
+        OK(skc_skill_set(skill, "embedding", VECTORS[i][1], &err));
+        REFUSED(SKC_E_INVALID, "embedding[0]", skc_skill_set(skill, "embedding", "[null]", &err));
+        OK(skc_library_put(library, skill, NULL, &err));
+        skc_skill_free(skill);
+    }
+    skc_blob *blob = NULL;
+    OK(skc_library_search(library, "{\"embedding\": [0, 2]}", &blob, &err));
+    CHECK(strncmp(skc_blob_str(blob).ptr, "[{\"id\":\"north\"", 14) == 0 &&
+          has(skc_blob_str(blob), "\"vector_score\":1.0"));
+    skc_blob_free(blob);
+    REFUSED(SKC_E_INVALID, "2 numbers", skc_library_search(library, "{\"embedding\": [1]}", &blob, &err));
+    OK(skc_library_set_state(library, "north", "retired", &err));
+    OK(skc_library_search(library, "{\"embedding\": [0, 2]}", &blob, &err));
+    CHECK(!has(skc_blob_str(blob), "north"));
+    skc_blob_free(blob);
+    skc_result *result = run(library, "north", NULL, NULL);
+    CHECK(skc_result_outcome(result) == SKC_OUTCOME_REJECTED && has(skc_result_error(result), "retired"));
+    skc_result_free(result);
+    REFUSED(SKC_E_INVALID, "quarantined", skc_library_set_state(library, "north", "gone", &err));
+    REFUSED(SKC_E_NOT_FOUND, "nobody", skc_library_set_state(library, "nobody", "active", &err));
+    uint64_t count = 0;
+    OK(skc_library_rebuild_index(library, &count, &err));
+    CHECK(count == 2);
+    OK(skc_library_close(library));
+}
+
 static void caches_are_cleared_and_swept(void) {
     skc_library *library = open_memory();
     put(library, "one", "result = 1");
@@ -171,6 +204,98 @@ static void caches_are_cleared_and_swept(void) {
     OK(skc_library_evict_expired(library, NULL, &err));
     REFUSED(SKC_E_INVALID, "execution", skc_library_clear(library, "everything", &err));
     OK(skc_library_close(library));
+}
+
+static void a_full_cache_is_said(void) {
+    skc_library *library = NULL;
+    skc_config *config = new_config();
+    OK(skc_config_set(config, "cache.execution.max_entries", "1", &err));
+    OK(skc_config_set(config, "cache.prepared.max_entries", "9", &err));
+    OK(skc_library_open(":memory:", config, &library, &err));
+    skc_config_free(config);
+    put(library, "one", "result = 1");
+    skc_blob *blob = NULL;
+    OK(skc_library_check_caches(library, 0.85, &blob, &err));
+    CHECK(is(skc_blob_str(blob), "[]"));
+    skc_blob_free(blob);
+    skc_result_free(run(library, "one", NULL, NULL));
+    OK(skc_library_check_caches(library, 0.85, &blob, &err));
+    CHECK(is(skc_blob_str(blob),
+             "[{\"cache\":\"execution\",\"bound\":\"entries\",\"size\":1,\"max_size\":1,\"threshold\":0.85,"
+             "\"message\":\"Cache utilization alert: 100.0% exceeds threshold of 85.0% (1/1)\"}]"));
+    skc_blob_free(blob);
+    OK(skc_library_check_caches(library, 0, &blob, &err));
+    CHECK(has(skc_blob_str(blob), "\"cache\":\"metadata\",\"bound\":\"bytes\""));
+    skc_blob_free(blob);
+    static const double wrong[] = {-0.01, 1.01, HUGE_VAL, -HUGE_VAL, (double)NAN};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        skc_error *error = NULL;
+        blob = (skc_blob *)1;
+        CHECK(skc_library_check_caches(library, wrong[i], &blob, &error) == SKC_E_INVALID && blob == NULL);
+        CHECK(has(skc_error_json(error), "\"path\":\"threshold\""));
+        skc_error_free(error);
+    }
+    CHECK(skc_library_shut_down(library) == SKC_OK);
+    REFUSED(SKC_E_CLOSED, "closed", skc_library_check_caches(library, 0.85, &blob, &err));
+    OK(skc_library_close(library));
+}
+
+static void a_library_is_checked_and_copied(void) {
+    char folder[] = "/tmp/door_test-XXXXXX", file[64], copy[64];
+    CHECK(mkdtemp(folder) != NULL);
+    snprintf(file, sizeof file, "%s/skills.db", folder);
+    snprintf(copy, sizeof copy, "%s/copy.db", folder);
+    skc_library *library = NULL;
+    skc_blob *blob = NULL;
+    skc_config *config = new_config();
+    OK(skc_library_open(file, config, &library, &err));
+    put(library, "one", "result = 1");
+    OK(skc_library_check(library, "full", &blob, &err));
+    CHECK(has(skc_blob_str(blob), "{\"ok\":true,\"findings\":[],\"took_ms\":"));
+    skc_blob_free(blob);
+    OK(skc_library_backup(library, copy, &err));
+    REFUSED(SKC_E_INVALID, "already", skc_library_backup(library, copy, &err));
+    REFUSED(SKC_E_DATABASE, "no folder", skc_library_backup(library, "/none/copy.db", &err));
+    put(library, "two", "result = 2");
+    OK(skc_library_close(library));
+    OK(skc_config_set(config, "store.access", "read_only", &err));
+    OK(skc_library_open(copy, config, &library, &err));
+    skc_config_free(config);
+    skc_skill *skill = NULL;
+    OK(skc_library_get(library, "one", 0, &skill, &err));
+    skc_skill_free(skill);
+    REFUSED(SKC_E_NOT_FOUND, "two", skc_library_get(library, "two", 0, &skill, &err));
+    OK(skc_library_close(library));
+    remove(file);
+    remove(copy);
+    rmdir(folder);
+}
+
+static void skills_go_out_and_come_in(void) {
+    char folder[] = "/tmp/skillcache-XXXXXX", path[64];
+    CHECK(mkdtemp(folder) != NULL);
+    snprintf(path, sizeof path, "%s/skills.jsonl", folder);
+    skc_library *library = open_memory();
+    put(library, "one", "result = 1");
+    skc_blob *blob = NULL;
+    OK(skc_library_export(library, path, NULL, &blob, &err));
+    CHECK(is(skc_blob_str(blob), "{\"format\":\"bundle\",\"exported\":1,\"versions\":1,\"rejected\":[],\"notes\":[]}"));
+    skc_blob_free(blob);
+    REFUSED(SKC_E_INVALID, "overwrite", skc_library_export(library, path, NULL, &blob, &err));
+    OK(skc_library_close(library));
+    library = open_memory();
+    OK(skc_library_import(library, path, "{\"dry_run\": true}", &blob, &err));
+    CHECK(has(skc_blob_str(blob), "{\"id\":\"one\",\"version\":null,\"source\":\"line 2\"}"));
+    skc_blob_free(blob);
+    OK(skc_library_import(library, path, NULL, &blob, &err));
+    CHECK(has(skc_blob_str(blob), "\"imported\":[{\"id\":\"one\",\"version\":1,"));
+    skc_blob_free(blob);
+    skc_result_free(run(library, "one", NULL, NULL));
+    REFUSED(SKC_E_INVALID, "read", skc_library_import(library, "/nowhere/at all", NULL, &blob, &err));
+    CHECK(skc_library_shut_down(library) == SKC_OK);
+    REFUSED(SKC_E_CLOSED, "closed", skc_library_import(library, path, NULL, &blob, &err));
+    OK(skc_library_close(library));
+    CHECK(remove(path) == 0 && remove(folder) == 0);
 }
 
 typedef struct {
@@ -250,6 +375,77 @@ static void tasks_run_in_the_background(void) {
     skc_task_free(task);
 }
 
+/* Submits until the queue takes it: in a queue of one, the worker has then taken the one before. */
+static skc_task *submit_patiently(skc_library *library, const char *data) {
+    skc_task *task = NULL;
+    while (skc_library_submit(library, "sleep", data, SKC_NTS, NULL, &task, NULL) == SKC_E_BUSY) {
+        CHECK(task == NULL);
+        nanosleep(&(struct timespec){0, 5000000}, NULL);
+    }
+    CHECK(task != NULL);
+    return task;
+}
+
+static void a_waiting_task_is_cancelled_at_once_and_its_place_is_free(void) {
+    skc_library *library = NULL;
+    skc_config *config = new_config();
+    OK(skc_config_set(config, "task.workers", "1", &err));
+    OK(skc_config_set(config, "task.queue", "1", &err));
+    OK(skc_library_open(":memory:", config, &library, &err));
+    skc_config_free(config);
+    put(library, "sleep", SLEEP);
+    char data[] = "{\"inputs\":{\"s\":60}}";
+    skc_task *running = submit_patiently(library, data), *waiting = submit_patiently(library, data), *next = NULL;
+    memset(data, '#', sizeof data - 1); /* what was submitted was copied */
+    const char *quick = "{\"inputs\":{\"s\":0}}";
+    REFUSED(SKC_E_BUSY, "task.queue", skc_library_submit(library, "sleep", quick, SKC_NTS, NULL, &next, &err));
+    struct pollfd readable = {skc_task_fd(waiting), POLLIN, 0};
+    CHECK(poll(&readable, 1, 0) == 0 && skc_task_poll(waiting) == SKC_PENDING);
+    CHECK(skc_task_cancel(waiting) == SKC_OK);
+    CHECK(poll(&readable, 1, 0) == 1 && skc_task_poll(waiting) == SKC_OK);
+    skc_result *result = NULL;
+    OK(skc_task_wait(waiting, 0, &result, &err));
+    CHECK(skc_result_outcome(result) == SKC_OUTCOME_CANCELLED);
+    skc_result_free(result);
+    CHECK(skc_task_poll(running) == SKC_PENDING);
+    OK(skc_library_submit(library, "sleep", quick, SKC_NTS, NULL, &next, &err));
+    CHECK(skc_task_cancel(running) == SKC_OK);
+    OK(skc_task_wait(next, -1, &result, &err));
+    CHECK(is(skc_result_value(result), "\"awake\""));
+    skc_result_free(result);
+    skc_task_free(running);
+    skc_task_free(waiting);
+    skc_task_free(next);
+    OK(skc_library_close(library));
+}
+
+static void every_limit_is_an_option_of_a_call_and_a_field_of_a_skill(void) {
+    static const char *const limits[][3] = {
+        {"timeout_ms", "0", "from 1 to"},      {"max_cpu_s", "0", "from 1 to"},
+        {"max_memory_mb", "31", "from 32 to"}, {"max_file_mb", "-1", "from 0 to"},
+        {"max_open_files", "15", "from 16"},   {"max_threads", "0", "from 1 to"},
+        {"max_output_kb", "-1", "from 0 to"},  {"max_answer_kb", "0", "from 1 to"},
+    };
+    skc_library *library = open_memory();
+    put(library, "one", "result = 1");
+    skc_skill *skill = skc_skill_new("s", "result = 1", SKC_NTS);
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        char options[64], stated[64];
+        skc_result *result = NULL;
+        snprintf(options, sizeof options, "{\"%s\": %s}", limits[i][0], limits[i][1]);
+        REFUSED(SKC_E_INVALID, limits[i][2], skc_library_run(library, "one", NULL, 0, options, &result, &err));
+        REFUSED(SKC_E_INVALID, limits[i][2], skc_skill_set(skill, limits[i][0], limits[i][1], &err));
+        REFUSED(SKC_E_INVALID, limits[i][0], skc_skill_set(skill, "limits", options, &err));
+        OK(skc_skill_set(skill, limits[i][0], "1000", &err));
+        snprintf(stated, sizeof stated, "\"%s\":1000", limits[i][0]);
+        CHECK(has(skc_skill_json(skill), stated));
+    }
+    OK(skc_library_put(library, skill, NULL, &err));
+    skc_skill_free(skill);
+    skc_result_free(run(library, "s", NULL, "{\"max_cpu_s\": 2, \"max_threads\": 3, \"max_file_mb\": 0}"));
+    OK(skc_library_close(library));
+}
+
 static void events_are_read_in_order(void) {
     skc_library *library = open_memory();
     put(library, "bad", "result = 1 / 0");
@@ -307,9 +503,15 @@ int main(void) {
     RUN_TEST(a_view_gives_everything_at_once);
     RUN_TEST(skills_are_kept_by_version);
     RUN_TEST(documents_come_as_blobs);
+    RUN_TEST(skills_are_found_by_embedding_and_set_aside);
     RUN_TEST(caches_are_cleared_and_swept);
+    RUN_TEST(a_full_cache_is_said);
+    RUN_TEST(a_library_is_checked_and_copied);
+    RUN_TEST(skills_go_out_and_come_in);
     RUN_TEST(many_runs_report_progress_and_can_be_cancelled);
     RUN_TEST(tasks_run_in_the_background);
+    RUN_TEST(a_waiting_task_is_cancelled_at_once_and_its_place_is_free);
+    RUN_TEST(every_limit_is_an_option_of_a_call_and_a_field_of_a_skill);
     RUN_TEST(events_are_read_in_order);
     RUN_TEST(events_come_to_a_callback_and_user_data_is_dropped_once);
     return 0;

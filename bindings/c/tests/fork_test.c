@@ -29,8 +29,15 @@ static void child_of(skc_library *library, skc_task *task, skc_result *result, s
     REFUSED(SKC_E_FORKED, "fork", skc_library_metrics(library, &no_blob, &err));
     REFUSED(SKC_E_FORKED, "fork", skc_library_health(library, &no_blob, &err));
     REFUSED(SKC_E_FORKED, "fork", skc_library_next_event(library, 0, &no_blob, &err));
+    REFUSED(SKC_E_FORKED, "fork", skc_library_import(library, "x", NULL, &no_blob, &err));
+    REFUSED(SKC_E_FORKED, "fork", skc_library_export(library, "x", NULL, &no_blob, &err));
+    REFUSED(SKC_E_FORKED, "fork", skc_library_check_caches(library, 0.5, &no_blob, &err));
+    REFUSED(SKC_E_FORKED, "fork", skc_library_check(library, "quick", &no_blob, &err));
+    REFUSED(SKC_E_FORKED, "fork", skc_library_backup(library, "/tmp/no-copy.db", &err));
     REFUSED(SKC_E_FORKED, "fork", skc_library_clear(library, "all", &err));
     REFUSED(SKC_E_FORKED, "fork", skc_library_evict_expired(library, NULL, &err));
+    REFUSED(SKC_E_FORKED, "fork", skc_library_set_state(library, "one", "active", &err));
+    REFUSED(SKC_E_FORKED, "fork", skc_library_rebuild_index(library, NULL, &err));
     REFUSED(SKC_E_FORKED, "fork", skc_task_wait(task, -1, &no_result, &err));
     CHECK(skc_task_poll(task) == SKC_E_FORKED && skc_task_cancel(task) == SKC_E_FORKED);
     CHECK(skc_task_fd(task) == -1 && skc_library_event_fd(library) == -1);

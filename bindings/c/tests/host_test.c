@@ -140,7 +140,7 @@ static void threads_of_the_library_block_signals(void) {
 }
 
 static void run_and_time_out(void) {
-    skc_library *library = open_memory();
+    skc_library *library = open_unchecked();
     put(library, "one", "result = inputs['x']");
     put(library, "endless", "while True: pass");
     for (int i = 0; i < 10; i++) {
@@ -153,7 +153,45 @@ static void run_and_time_out(void) {
     skc_result *result = run(library, "endless", NULL, "{\"timeout_ms\": 100}");
     CHECK(skc_result_outcome(result) == SKC_OUTCOME_TIMEOUT);
     skc_result_free(result);
+    /* Whatever the host does with its children, it is known how a run ended and what it used. */
+    skc_view view;
+    put(library, "abort", "import os\nos.abort()");
+    result = run(library, "abort", NULL, NULL);
+    skc_result_view(result, &view, sizeof view);
+    CHECK(view.outcome == SKC_OUTCOME_CRASHED && strstr(view.error.ptr, "SIGABRT") && view.cpu_us > 0);
+    skc_result_free(result);
     OK(skc_library_close(library));
+}
+
+static volatile sig_atomic_t heard = 0;
+
+static void hear(int signal) {
+    UNUSED(signal);
+    heard++;
+}
+
+/* A run is nobody's child but its supervisor's, and that one neither signals nor shows up in a wait. */
+static void a_host_hears_nothing_of_runs(void) {
+    struct sigaction count = {.sa_handler = hear}, before;
+    CHECK(sigaction(SIGCHLD, &count, &before) == 0);
+    run_and_time_out();
+    skc_library *library = open_memory();
+    put(library, "sleep", "import time\ntime.sleep(60)");
+    skc_task *task = NULL;
+    OK(skc_library_submit(library, "sleep", NULL, 0, NULL, &task, &err));
+    for (int waited = 0; waited < 20; waited++) {
+        CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
+        usleep(10000);
+    }
+    skc_task_free(task);
+    OK(skc_library_close(library));
+    CHECK(heard == 0);
+    /* The control: a child of the host's own is heard of. */
+    pid_t child = fork();
+    if (child == 0) _exit(0);
+    CHECK(waitpid(child, NULL, 0) == child);
+    CHECK(heard == 1);
+    CHECK(sigaction(SIGCHLD, &before, NULL) == 0);
 }
 
 static void a_host_that_ignores_its_children(void) {
@@ -185,6 +223,7 @@ int main(void) {
     RUN_TEST(nothing_is_left_after_fifty_runs);
     RUN_TEST(nothing_of_the_process_is_changed);
     RUN_TEST(threads_of_the_library_block_signals);
+    RUN_TEST(a_host_hears_nothing_of_runs);
     RUN_TEST(a_host_that_ignores_its_children);
     RUN_TEST(a_host_that_reaps_every_child_itself);
     return 0;

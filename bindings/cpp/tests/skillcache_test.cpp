@@ -3,10 +3,13 @@
 #include <skillcache.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <limits>
 #include <thread>
 #include <type_traits>
+#include <vector>
 
 using skillcache::Config;
 using skillcache::Error;
@@ -59,6 +62,10 @@ static void the_story() {
     }
     library.clear();
     CHECK(!library.run("mean", R"({"inputs": {"x": [1, 2, 6]}})").cached() && library.evict_expired() == 0);
+    library.set_state("mean", "retired");
+    CHECK(library.search(R"({"text": "mean"})") == "[]" && library.rebuild_index() >= 1);
+    library.set_state("mean", "active");
+    CHECK(has(refused(SKC_E_INVALID, [&] { library.set_state("mean", "gone"); }).what(), "retired"));
     library.remove("mean");
     library.close();
     library.close();
@@ -88,6 +95,138 @@ static void errors_leave_the_library_working() {
     Result failed = library.run("s");
     CHECK(failed.outcome() == SKC_OUTCOME_ERROR && std::string_view(failed.outcome_name()) == "error");
     CHECK(has(failed.error(), "boom") && failed.value().empty());
+}
+
+static void a_full_cache_is_said() {
+    Library library(":memory:",
+                    Config().set("cache.execution.max_entries", "1").set("cache.prepared.max_entries", "9"));
+    library.put("one", "result = 1");
+    CHECK(library.check_caches(0.85) == "[]");
+    library.run("one");
+    CHECK(library.check_caches(0.85) ==
+          R"-([{"cache":"execution","bound":"entries","size":1,"max_size":1,"threshold":0.85,)-"
+          R"-("message":"Cache utilization alert: 100.0% exceeds threshold of 85.0% (1/1)"}])-");
+    CHECK(has(library.check_caches(0), R"("cache":"metadata","bound":"bytes")"));
+    for (const double threshold : {-0.01, 1.01, std::numeric_limits<double>::quiet_NaN()})
+        CHECK(has(refused(SKC_E_INVALID, [&] { library.check_caches(threshold); }).json(), R"("path":"threshold")"));
+    library.close();
+    refused(SKC_E_INVALID, [&] { library.check_caches(1); });
+}
+
+static void a_library_is_checked_and_copied() {
+    char folder[] = "/tmp/skillcache_test-XXXXXX";
+    CHECK(mkdtemp(folder) != nullptr);
+    const std::string file = std::string(folder) + "/skills.db", copy = std::string(folder) + "/copy.db";
+    {
+        Library library(file);
+        library.put("one", "result = 1");
+        CHECK(has(library.check(), R"({"ok":true,"findings":[],)"));
+        CHECK(has(library.check("full"), R"("ok":true)"));
+        refused(SKC_E_INVALID, [&] { library.check("slow"); });
+        library.backup(copy);
+        refused(SKC_E_INVALID, [&] { library.backup(copy); });
+        library.put("two", "result = 2");
+    }
+    {
+        Library library(copy, Config().set("store.access", "read_only"));
+        CHECK(library.get("one").code() == "result = 1");
+        refused(SKC_E_NOT_FOUND, [&] { library.get("two"); });
+        refused(SKC_E_UNSUPPORTED, [&] { library.put("two", "result = 2"); });
+    }
+    CHECK(std::system(("rm -r " + std::string(folder)).c_str()) == 0);
+}
+
+static void skills_go_out_and_come_in() {
+    char folder[] = "/tmp/skillcache-XXXXXX";
+    CHECK(mkdtemp(folder) != nullptr);
+    const std::string path = std::string(folder) + "/skills.jsonl";
+    Library library(":memory:");
+    library.put("one", "result = 1");
+    CHECK(library.export_skills(path) == R"({"format":"bundle","exported":1,"versions":1,"rejected":[],"notes":[]})");
+    CHECK(has(refused(SKC_E_INVALID, [&] { library.export_skills(path); }).what(), "overwrite"));
+    Library other(":memory:");
+    CHECK(has(other.import_skills(path), R"("imported":[{"id":"one","version":1,"source":"line 2"}])"));
+    CHECK(other.run("one").value() == "1");
+    CHECK(has(other.import_skills(path, R"({"on_conflict": "skip"})"), R"("unchanged":1,"skipped":0)"));
+    CHECK(has(refused(SKC_E_INVALID, [&] { other.import_skills(path, R"({"dry": true})"); }).json(), "dry"));
+    CHECK(std::remove(path.c_str()) == 0 && std::remove(folder) == 0);
+}
+
+static const char *const SLEEP = "import time\ntime.sleep(inputs.get('s', 1))\nresult = inputs.get('v', 'awake')";
+
+static Library open_sleeper() {
+    Library library(":memory:");
+    library.put(Skill("s", SLEEP).set("cache", "yes"));
+    return library;
+}
+
+/// Comes back when so many calls have looked for a result in vain, and had time to find each other.
+static void until_misses(const Library &library, int count) {
+    const auto give_up = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+    const auto misses = [&] {
+        const std::string stats = library.stats();
+        const std::size_t place = stats.find("\"misses\":", stats.find("\"execution\":{"));
+        CHECK(place != stats.npos);
+        return std::atoi(stats.c_str() + place + 9);
+    };
+    while (misses() < count) {
+        CHECK(std::chrono::steady_clock::now() < give_up);
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+}
+
+static void what_is_the_same_is_cached_as_far_as_asked() {
+    Library library(":memory:", Config().set("cache.execution.max_mb", "1"));
+    library.put("s", "result = 'x' * inputs.get('n', 1)");
+    const auto cached = [&](std::string_view data, const std::string &options = {}) {
+        return library.run("s", data, options).cached();
+    };
+    const std::string_view data = R"({"inputs": {"n": 2, "v": 1.5}, "context": {}})";
+    CHECK(!cached(data) && cached(data) && cached(R"({"context":{},"inputs":{"\u006e":2,"v":1.50}})"));
+    CHECK(!cached(R"({"inputs": {"v": 1.5, "n": 2}})") && !cached(R"({"inputs": {"n": 2, "v": 1}})"));
+    CHECK(!cached(R"({"inputs": {"n": 2, "v": 1.0}})"));
+    CHECK(!cached(data, R"({"cache": "no"})") && !cached(data, R"({"cache": "refresh"})"));
+    CHECK(cached(data, R"({"cache": "required"})") && cached(data, R"({"cache": "yes"})"));
+    const std::string_view large = R"({"inputs": {"n": 300000}})";
+    CHECK(has(refused(SKC_E_CACHE_OVERFLOW, [&] { cached(large, R"({"cache": "required"})"); }).what(), "max_mb"));
+    CHECK(!cached(large) && !cached(large) && has(library.stats(), R"("refusals":3)"));
+    refused(SKC_E_CACHE_OVERFLOW, [&] { cached(large, R"({"cache": "required", "ttl_s": 0})"); });
+    CHECK(!cached("{}", R"({"ttl_s": 0.05})"));
+    std::this_thread::sleep_for(std::chrono::milliseconds(80));
+    CHECK(!cached("{}") && cached("{}"));
+}
+
+static void of_many_who_ask_at_once_one_runs() {
+    Library library = open_sleeper();
+    std::atomic<int> executed = 0;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 16; i++)
+        threads.emplace_back([&] {
+            const Result result = library.run("s", R"({"inputs": {"v": 1.5}})");
+            CHECK(result.value() == "1.5");
+            executed += !result.cached();
+        });
+    for (std::thread &thread : threads)
+        thread.join();
+    CHECK(executed == 1 && has(library.stats(), R"("executed":1,)") && has(library.stats(), R"("coalesced":15,)"));
+}
+
+static void who_waits_is_not_bound_to_whom_it_waits_for() {
+    Library library = open_sleeper();
+    const std::string_view data = R"({"inputs": {"s": 3}})";
+    const Task leader = library.submit("s", data);
+    until_misses(library, 1);
+    Task cancelled = library.submit("s", data);
+    const Task waiter = library.submit("s", data);
+    until_misses(library, 3);
+    cancelled.cancel();
+    CHECK(cancelled.wait(1000).outcome() == SKC_OUTCOME_CANCELLED);
+    const Result late = library.run("s", data, R"({"timeout_ms": 100})");
+    CHECK(late.outcome() == SKC_OUTCOME_TIMEOUT && has(late.error(), "waited") && !leader.poll());
+    library.put(Skill("s", "result = 'new'").set("cache", "yes"));
+    CHECK(waiter.wait().value() == "\"new\"" && leader.wait().value() == "\"awake\"");
+    CHECK(library.run("s", data).cached() && has(library.stats(), R"("execution":{"size":1,)"));
 }
 
 static void objects_move_and_are_not_copied() {
@@ -134,6 +273,52 @@ static void tasks_and_many_runs() {
     refused(SKC_E_CANCELLED, [&] { orphan.wait(); });
 }
 
+static void limits_of_call_and_skill() {
+    Library library(":memory:", Config().set("policy.mode", "off").set("sandbox.max_cpu_s", "9"));
+    skillcache::Limits own;
+    own.max_cpu_s = 5;
+    own.max_output_kb = 0;
+    CHECK(own.json() == R"({"max_cpu_s":5,"max_output_kb":0})" && skillcache::Limits().json() == "{}");
+    const char *code = "import resource\nprint('x')\nresult = resource.getrlimit(resource.RLIMIT_CPU)[0]";
+    library.put(Skill("own", code).set("limits", own.json()).set("max_file_mb", "1").set("cache", "no"));
+    CHECK(has(library.get("own").json(), "\"max_cpu_s\":5") && has(library.get("own").json(), "\"max_file_mb\":1"));
+    Result first = library.run("own");
+    CHECK(first.value() == "5" && first.captured_stdout().empty());
+    skillcache::Limits asked;
+    asked.max_cpu_s = 12;
+    asked.max_output_kb = 1;
+    Result second = library.run("own", {}, asked.json());
+    CHECK(second.value() == "12" && second.captured_stdout() == "x\n");
+    asked.max_cpu_s = 0;
+    CHECK(has(refused(SKC_E_INVALID, [&] { library.run("own", {}, asked.json()); }).what(), "from 1 to 86400"));
+}
+
+static void a_waiting_task_is_cancelled_at_once() {
+    Library library(":memory:", Config().set("task.workers", "1").set("task.queue", "1"));
+    library.put("sleep", "import time\ntime.sleep(inputs['s'])\nresult = 'awake'");
+    auto submit = [&library](const char *seconds) {
+        return library.submit("sleep", std::string(R"({"inputs": {"s": )") + seconds + "}}");
+    };
+    auto patiently = [&submit] {
+        for (;;) {
+            try {
+                return submit("60");
+            } catch (const Error &error) {
+                /* The worker has not taken the one before yet. */
+                CHECK(error.code() == SKC_E_BUSY);
+                std::this_thread::sleep_for(std::chrono::milliseconds(5));
+            }
+        }
+    };
+    Task running = patiently(), waiting = patiently();
+    refused(SKC_E_BUSY, [&] { submit("0"); });
+    waiting.cancel();
+    CHECK(waiting.poll() && waiting.wait(0).outcome() == SKC_OUTCOME_CANCELLED && !running.poll());
+    Task next = submit("0");
+    running.cancel();
+    CHECK(next.wait().value() == "\"awake\"" && running.wait().outcome() == SKC_OUTCOME_CANCELLED);
+}
+
 static void events_come_to_a_callback() {
     std::atomic<int> events{0};
     {
@@ -162,8 +347,16 @@ static void threads_share_a_library() {
 int main() {
     the_story();
     errors_leave_the_library_working();
+    a_full_cache_is_said();
+    a_library_is_checked_and_copied();
+    skills_go_out_and_come_in();
+    what_is_the_same_is_cached_as_far_as_asked();
+    of_many_who_ask_at_once_one_runs();
+    who_waits_is_not_bound_to_whom_it_waits_for();
     objects_move_and_are_not_copied();
     tasks_and_many_runs();
+    limits_of_call_and_skill();
+    a_waiting_task_is_cancelled_at_once();
     events_come_to_a_callback();
     threads_share_a_library();
     std::puts("the C++ binding ok");

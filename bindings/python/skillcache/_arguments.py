@@ -75,6 +75,15 @@ def version(version: int) -> int:
     return version
 
 
+def number(value: float, what: str) -> float:
+    try:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+    except OverflowError:
+        pass
+    raise from_status(E_INVALID, f"{what} must be a number that a float can hold, not {value!r:.50}", path=what)
+
+
 def given(members: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in members.items() if value is not None}
 
@@ -92,24 +101,7 @@ def item(inputs: Data, path: str, bound: str) -> str:
     return f'{{"inputs":{"{}" if inputs is None else _json.encode(inputs, path)}{bound}}}'
 
 
-def run_options(
-    version: int,
-    cache: CacheMode,
-    timeout_ms: Optional[int],
-    max_memory_mb: Optional[int],
-    ttl_s: Optional[float],
-    trace: Optional[str],
-    concurrency: Optional[int] = None,
-) -> Optional[bytes]:
-    options = given(
-        {
-            "version": version or None,
-            "cache": None if cache is None else _cache_word(cache),
-            "timeout_ms": timeout_ms,
-            "max_memory_mb": max_memory_mb,
-            "ttl_s": ttl_s,
-            "trace": trace,
-            "concurrency": concurrency,
-        }
-    )
+def run_options(cache: CacheMode, *, version: int, **members: object) -> Optional[bytes]:
+    modes = {"version": version or None, "cache": None if cache is None else _cache_word(cache)}
+    options = given({**modes, **members})
     return _json.encode(options, "$").encode() if options else None

@@ -13,6 +13,7 @@ from ctypes import (
     Structure,
     c_bool,
     c_char_p,
+    c_double,
     c_int,
     c_int32,
     c_int64,
@@ -76,6 +77,11 @@ class View(Structure):
         ("cached", c_bool),
         ("stdout_truncated", c_bool),
         ("stderr_truncated", c_bool),
+        ("stdout_written_bytes", c_uint64),
+        ("stderr_written_bytes", c_uint64),
+        ("answer_bytes", c_uint64),
+        ("folder_bytes", c_uint64),
+        ("sandbox_json", Str),
     )
 
     value: Str
@@ -92,6 +98,11 @@ class View(Structure):
     cached: bool
     stdout_truncated: bool
     stderr_truncated: bool
+    stdout_written_bytes: int
+    stderr_written_bytes: int
+    answer_bytes: int
+    folder_bytes: int
+    sandbox_json: Str
 
 
 EVENT = CFUNCTYPE(None, c_void_p, c_void_p, c_size_t)
@@ -127,6 +138,8 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "skc_library_remove": (_STATUS, (_HANDLE, c_char_p, _OUT)),
     "skc_library_list": (_STATUS, (_HANDLE, c_char_p, _OUT, _OUT)),
     "skc_library_search": (_STATUS, (_HANDLE, c_char_p, _OUT, _OUT)),
+    "skc_library_import": (_STATUS, (_HANDLE, c_char_p, c_char_p, _OUT, _OUT)),
+    "skc_library_export": (_STATUS, (_HANDLE, c_char_p, c_char_p, _OUT, _OUT)),
     "skc_library_validate": (_STATUS, (_HANDLE, c_char_p, c_size_t, _OUT, _OUT)),
     "skc_library_inject": (_STATUS, (_HANDLE, c_char_p, c_size_t, c_char_p, c_size_t, _OUT, _OUT)),
     "skc_library_run": (_STATUS, (_HANDLE, c_char_p, c_char_p, c_size_t, c_char_p, _OUT, _OUT)),
@@ -140,8 +153,13 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "skc_library_health": (_STATUS, (_HANDLE, _OUT, _OUT)),
     "skc_library_next_event": (_STATUS, (_HANDLE, c_int64, _OUT, _OUT)),
     "skc_library_event_fd": (c_int, (_HANDLE,)),
+    "skc_library_check_caches": (_STATUS, (_HANDLE, c_double, _OUT, _OUT)),
+    "skc_library_check": (_STATUS, (_HANDLE, c_char_p, _OUT, _OUT)),
+    "skc_library_backup": (_STATUS, (_HANDLE, c_char_p, _OUT)),
     "skc_library_clear": (_STATUS, (_HANDLE, c_char_p, _OUT)),
     "skc_library_evict_expired": (_STATUS, (_HANDLE, POINTER(c_uint64), _OUT)),
+    "skc_library_set_state": (_STATUS, (_HANDLE, c_char_p, c_char_p, _OUT)),
+    "skc_library_rebuild_index": (_STATUS, (_HANDLE, POINTER(c_uint64), _OUT)),
     "skc_skill_new": (_HANDLE, (c_char_p, c_char_p, c_size_t)),
     "skc_skill_set": (_STATUS, (_HANDLE, c_char_p, c_char_p, _OUT)),
     "skc_skill_id": (Str, (_HANDLE,)),

@@ -85,7 +85,8 @@ class Library:
         """Stores a skill and returns its version: the next one if the content changed, else the same.
 
         `fields` are those of the record: ``description="..."``, ``tags=["ta"]``, ``input_schema={...}``,
-        ``parameters={...}``, ``cache="auto"``, ``ttl_s=60``, ...; None leaves one as it is.
+        ``parameters={...}``, ``cache="auto"``, ``ttl_s=60``, a limit as for `run`, ``max_cpu_s=2``, or all of them,
+        ``limits={...}``, ...; None leaves one as it is.
 
         Raises SkillSyntaxError, SecurityValidationError, SkillValidationError, UnsupportedError, ConflictError (the
         newest version is not `expected_version`), InvalidArgumentError.
@@ -96,7 +97,8 @@ class Library:
             raise from_status(E_INVALID, f"the id {id!r} cannot be that of a skill", path="id")
         version, error = c_uint32(), c_void_p()
         try:
-            for name, value in {**fields, "expected_version": expected_version}.items():
+            # All limits at once stand before single ones, which change them.
+            for name, value in {"limits": None, **fields, "expected_version": expected_version}.items():
                 if value is not None:
                     _check(
                         C.skc_skill_set(
@@ -126,7 +128,8 @@ class Library:
         """The newest versions of the skills, without their code.
 
         Filters: ``category``, ``complexity``, ``tags`` (all of them), ``name`` (part of the name or id), ``active``
-        (bool), ``limit``, ``offset``.
+        (bool), ``state``, ``min_success_rate``, ``min_usage_count``, ``after`` (an id, for the next page),
+        ``limit``, ``offset``.
         """
         query = arguments.given(filter)
         text = _json.encode(query, "$").encode() if query else None
@@ -139,10 +142,11 @@ class Library:
         limit: int = 5,
         **more: object,
     ) -> _List[Record]:
-        """The skills that fit best, the best first.
+        """The active skills that fit best, the best first.
 
-        A hit has ``id``, ``version``, ``name``, ``description``, ``tags`` and ``score``. `tags` must all be there;
-        `more` are further filters, as ``category``.
+        A hit has ``id``, ``version``, ``name``, ``description``, ``tags``, ``state``, ``score``, ``text_score`` and
+        ``vector_score``. `tags` must all be there; `more` are ``embedding`` (as many numbers as the stored ones have),
+        ``min_score``, ``vector_weight`` (0 to 1: what the embedding counts beside the words) and further filters.
         """
         wanted = None if tags is None else [tags] if isinstance(tags, str) else [*tags]
         query = arguments.given({"text": text, "tags": wanted, "limit": limit, **more})
@@ -170,6 +174,75 @@ class Library:
         data = arguments.data(inputs, context)
         return self._read(_script, C.skc_library_inject, text, len(text), data, len(data))
 
+    # In and out
+
+    def import_skills(
+        self,
+        path: Union[str, os.PathLike[str]],
+        *,
+        format: Optional[str] = None,
+        on_conflict: Optional[str] = None,
+        dry_run: bool = False,
+    ) -> Record:
+        """Stores the skills of a file or folder: a bundle, ``SKILL.md`` folders, the reference system's JSON files.
+
+        `format` is ``"bundle"``, ``"markdown"`` or ``"reference"``; None finds it out. `on_conflict` is what to do with
+        ids that are there with other content: ``"new_version"`` (the default), ``"skip"``, or ``"fail"``, which rejects
+        them. A dry run checks everything and stores nothing.
+
+        The report has ``format``, ``imported`` (``id``, ``version``, ``source``), ``unchanged``, ``skipped``,
+        ``rejected`` (``source``, ``id``, ``reason``) and ``notes`` (``source``, ``note``): what is refused is listed
+        and the rest is imported.
+
+        Raises InvalidArgumentError when nothing can be read there, UnsupportedError for a bundle of a later format; an
+        error that stops everything has what was done before as ``details["report"]``.
+        """
+        options = {"format": format, "on_conflict": on_conflict, "dry_run": dry_run or None}
+        return self._exchange(C.skc_library_import, path, options, ["imported", "rejected", "notes"])
+
+    def export_skills(
+        self,
+        path: Union[str, os.PathLike[str]],
+        *,
+        format: Optional[str] = None,
+        ids: Optional[Iterable[str]] = None,
+        versions: Optional[str] = None,
+        overwrite: bool = False,
+        **filter: object,
+    ) -> Record:
+        """Writes skills to a bundle file or a folder, which appears when it is whole.
+
+        `format` is ``"bundle"`` (the default), ``"markdown"`` or ``"reference"``. Without `ids`, those that pass the
+        filter, whose members are those of `list`. `versions` is ``"newest"`` (the default) or ``"all"``, for bundles.
+
+        The report has ``format``, ``exported`` (skills), ``versions``, ``rejected`` (``source``, ``id``, ``reason``)
+        and ``notes`` (``source``, ``note``: what the format could not keep).
+
+        Raises InvalidArgumentError for a target that is there, unless it may be overwritten.
+        """
+        options = {
+            "format": format,
+            "ids": None if ids is None else [ids] if isinstance(ids, str) else [*ids],
+            "filter": arguments.given(filter) or None,
+            "versions": versions,
+            "overwrite": overwrite or None,
+        }
+        return self._exchange(C.skc_library_export, path, options, ["rejected", "notes"])
+
+    def _exchange(
+        self,
+        function: Callable[..., int],
+        path: Union[str, os.PathLike[str]],
+        options: Mapping[str, object],
+        lists: Iterable[str],
+    ) -> Record:
+        place = arguments.text(os.fspath(path), "path")
+        given = arguments.given(options)
+        report = Record(self._document(function, place, _json.encode(given, "$").encode() if given else None))
+        for name in lists:
+            report[name] = [Record(member) for member in report[name]]
+        return report
+
     # Runs
 
     def run(
@@ -180,22 +253,42 @@ class Library:
         context: Data = None,
         version: int = 0,
         cache: CacheMode = None,
-        timeout_ms: Optional[int] = None,
-        max_memory_mb: Optional[int] = None,
         ttl_s: Optional[float] = None,
         trace: Optional[str] = None,
+        timeout_ms: Optional[int] = None,
+        max_cpu_s: Optional[int] = None,
+        max_memory_mb: Optional[int] = None,
+        max_file_mb: Optional[int] = None,
+        max_open_files: Optional[int] = None,
+        max_threads: Optional[int] = None,
+        max_output_kb: Optional[int] = None,
+        max_answer_kb: Optional[int] = None,
     ) -> Result:
         """Runs a skill, or hands out the kept answer of an equal run. A run that fails is a Result that says so.
 
-        `version` 0 is the newest; `timeout_ms` and `max_memory_mb` bound this run, `ttl_s` is how long its answer may
-        be kept, `trace` comes back in the result and in events. Ctrl-C is seen when the run ends; `submit` and
-        `Task.wait` can be interrupted.
+        `version` 0 is the newest; `ttl_s` is how long the answer may be kept, `trace` comes back in the result and in
+        events. `timeout_ms` and the `max_...` bound this run instead of the skill's and the library's own limits, which
+        may be smaller; units and ranges are those of the options of the same names (room ``sandbox``). Ctrl-C is seen
+        when the run ends; `submit` and `Task.wait` can be interrupted.
 
         Raises SkillNotFoundError, InvalidArgumentError, CacheOverflowError (``cache="required"``), CancelledError or
         ClosedError (`close` was called meanwhile).
         """
         data = arguments.data(inputs, context)
-        options = arguments.run_options(version, cache, timeout_ms, max_memory_mb, ttl_s, trace)
+        options = arguments.run_options(
+            cache,
+            version=version,
+            ttl_s=ttl_s,
+            trace=trace,
+            timeout_ms=timeout_ms,
+            max_cpu_s=max_cpu_s,
+            max_memory_mb=max_memory_mb,
+            max_file_mb=max_file_mb,
+            max_open_files=max_open_files,
+            max_threads=max_threads,
+            max_output_kb=max_output_kb,
+            max_answer_kb=max_answer_kb,
+        )
         result = c_void_p()
         self._handle.call(C.skc_library_run, arguments.text(id, "id"), data, len(data), options, byref(result))
         return Result.take(result.value)
@@ -210,10 +303,16 @@ class Library:
         concurrency: Optional[int] = None,
         version: int = 0,
         cache: CacheMode = None,
-        timeout_ms: Optional[int] = None,
-        max_memory_mb: Optional[int] = None,
         ttl_s: Optional[float] = None,
         trace: Optional[str] = None,
+        timeout_ms: Optional[int] = None,
+        max_cpu_s: Optional[int] = None,
+        max_memory_mb: Optional[int] = None,
+        max_file_mb: Optional[int] = None,
+        max_open_files: Optional[int] = None,
+        max_threads: Optional[int] = None,
+        max_output_kb: Optional[int] = None,
+        max_answer_kb: Optional[int] = None,
     ) -> _List[Result]:
         """Runs a skill once for each inputs of `items`, several at a time, and returns the results in their order.
 
@@ -223,7 +322,21 @@ class Library:
         bound = "" if context is None else f',"context":{_json.encode(context, "$.context")}'
         texts = [arguments.item(inputs, f"$[{index}].inputs", bound) for index, inputs in enumerate(items)]
         data = f"[{','.join(texts)}]".encode()
-        options = arguments.run_options(version, cache, timeout_ms, max_memory_mb, ttl_s, trace, concurrency)
+        options = arguments.run_options(
+            cache,
+            version=version,
+            ttl_s=ttl_s,
+            trace=trace,
+            concurrency=concurrency,
+            timeout_ms=timeout_ms,
+            max_cpu_s=max_cpu_s,
+            max_memory_mb=max_memory_mb,
+            max_file_mb=max_file_mb,
+            max_open_files=max_open_files,
+            max_threads=max_threads,
+            max_output_kb=max_output_kb,
+            max_answer_kb=max_answer_kb,
+        )
         failures: _List[BaseException] = []
         trampoline = self._progress_trampoline(progress, failures) if progress else PROGRESS()
         results = c_void_p()
@@ -269,17 +382,38 @@ class Library:
         context: Data = None,
         version: int = 0,
         cache: CacheMode = None,
-        timeout_ms: Optional[int] = None,
-        max_memory_mb: Optional[int] = None,
         ttl_s: Optional[float] = None,
         trace: Optional[str] = None,
+        timeout_ms: Optional[int] = None,
+        max_cpu_s: Optional[int] = None,
+        max_memory_mb: Optional[int] = None,
+        max_file_mb: Optional[int] = None,
+        max_open_files: Optional[int] = None,
+        max_threads: Optional[int] = None,
+        max_output_kb: Optional[int] = None,
+        max_answer_kb: Optional[int] = None,
     ) -> Task:
         """Starts a run in the background; the arguments are those of `run` and may be changed afterwards.
 
-        Raises BusyError when too many tasks wait.
+        The skills that wait take turns: one with many tasks does not hold up another's.
+
+        Raises BusyError when too many tasks wait (option ``task.queue``).
         """
         data = arguments.data(inputs, context)
-        options = arguments.run_options(version, cache, timeout_ms, max_memory_mb, ttl_s, trace)
+        options = arguments.run_options(
+            cache,
+            version=version,
+            ttl_s=ttl_s,
+            trace=trace,
+            timeout_ms=timeout_ms,
+            max_cpu_s=max_cpu_s,
+            max_memory_mb=max_memory_mb,
+            max_file_mb=max_file_mb,
+            max_open_files=max_open_files,
+            max_threads=max_threads,
+            max_output_kb=max_output_kb,
+            max_answer_kb=max_answer_kb,
+        )
         task = c_void_p()
         self._handle.call(C.skc_library_submit, arguments.text(id, "id"), data, len(data), options, byref(task))
         assert task.value, "the library reported success without a task"
@@ -339,9 +473,53 @@ class Library:
 
     # Upkeep
 
+    def check_caches(self, threshold: float = 0.85) -> _List[dict[str, Any]]:
+        """The bounds of the caches of which at least `threshold` (0 to 1) is used now. Asking raises no event.
+
+        Each has ``cache`` (``"execution"``, ``"prepared"``, ``"metadata"``), ``bound`` (``"entries"``, ``"bytes"``),
+        ``size``, ``max_size``, ``threshold`` and ``message``.
+
+        Raises InvalidArgumentError.
+        """
+        alerts: _List[dict[str, Any]] = self._document(
+            C.skc_library_check_caches, arguments.number(threshold, "threshold")
+        )
+        return alerts
+
+    def check(self, which: str = "quick") -> Record:
+        """Checks the database file now: ``"quick"`` reads every page, ``"full"`` also holds every index and every skill
+        against what it should be.
+
+        Returns ``ok``, ``findings`` (each has ``kind``, ``where`` and ``message``) and ``took_ms``. Damage is in there
+        and raises nothing; `health` shows it from then on.
+
+        Raises InvalidArgumentError, BusyError, DatabaseConnectionError.
+        """
+        return Record(self._document(C.skc_library_check, arguments.text(which, "which")))
+
+    def backup(self, path: Union[str, os.PathLike[str]]) -> None:
+        """Writes a copy of the database as of now to a path where nothing is yet, while others read and write.
+
+        Raises InvalidArgumentError when there is something, DatabaseConnectionError, CorruptDatabaseError.
+        """
+        self._handle.call(C.skc_library_backup, arguments.no_nul(os.fsencode(path), "path"))
+
     def clear(self, which: str = "all") -> None:
         """Empties a cache: ``"execution"``, ``"prepared"``, ``"metadata"`` or ``"all"``."""
         self._handle.call(C.skc_library_clear, arguments.text(which, "which"))
+
+    def set_state(self, id: str, state: str) -> None:
+        """Makes a skill ``"active"``, ``"quarantined"`` (set aside) or ``"retired"`` (put away).
+
+        What is not active is not run (its runs end as ``"rejected"``) and not found unless it is asked for.
+        """
+        self._handle.call(C.skc_library_set_state, arguments.text(id, "id"), arguments.text(state, "state"))
+
+    def rebuild_index(self) -> int:
+        """Makes the index of words anew from the skills, and returns how many it has."""
+        count = c_uint64()
+        self._handle.call(C.skc_library_rebuild_index, byref(count))
+        return count.value
 
     def evict_expired(self) -> int:
         """Drops the cached entries whose time to live has passed, and returns how many they were."""

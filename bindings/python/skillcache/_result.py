@@ -68,22 +68,37 @@ class Result:
     cpu_us: int
     """Processor time of the run, in microseconds."""
     peak_memory_bytes: int
+    """The largest resident size of the run, interpreter included; 0 if it could not be read."""
+    stdout_written_bytes: int
+    """How much it wrote to stdout, kept or not."""
+    stderr_written_bytes: int
+    answer_bytes: int
+    """The size of its answer as it was sent."""
+    folder_bytes: int
+    """What its private folder held at the end."""
     level: str
     """How well the run was confined."""
+    sandbox: Optional[dict[str, Any]]
+    """What confined it, layer by layer: level, layers, guarantees, missing. None if nothing ran."""
 
     __slots__ = (
         "_value",
+        "answer_bytes",
         "cached",
         "cpu_us",
         "duration_us",
         "error",
+        "folder_bytes",
         "level",
         "outcome",
         "peak_memory_bytes",
+        "sandbox",
         "stderr_bytes",
         "stderr_truncated",
+        "stderr_written_bytes",
         "stdout_bytes",
         "stdout_truncated",
+        "stdout_written_bytes",
         "value_json",
         "version",
     )
@@ -105,7 +120,13 @@ class Result:
         self.duration_us = view.duration_us
         self.cpu_us = view.cpu_us
         self.peak_memory_bytes = view.peak_memory_bytes
+        self.stdout_written_bytes = view.stdout_written_bytes
+        self.stderr_written_bytes = view.stderr_written_bytes
+        self.answer_bytes = view.answer_bytes
+        self.folder_bytes = view.folder_bytes
         self.level = view.level.text()
+        sandbox = view.sandbox_json.text()
+        self.sandbox = _json.decode(sandbox) if sandbox else None
         self._value: Any = _UNREAD
 
     @classmethod

@@ -41,7 +41,14 @@ class Skill(Record):
     usage_count: int
     success_count: int
     last_used: Optional[str]
+    outcomes: dict[str, int]
+    state: str
     is_active: bool
+    instructions: Optional[str]
+    origin: Optional[str]
+    author: Optional[str]
+    model: Optional[str]
+    parent: Optional[str]
     tags: list[str]
     required_skills: list[str]
     dependencies: list[str]
@@ -53,8 +60,15 @@ class Skill(Record):
     cache: str
     ttl_s: Optional[float]
     key_order: str
+    limits: Optional[dict[str, int]]
     timeout_ms: Optional[int]
+    max_cpu_s: Optional[int]
     max_memory_mb: Optional[int]
+    max_file_mb: Optional[int]
+    max_open_files: Optional[int]
+    max_threads: Optional[int]
+    max_output_kb: Optional[int]
+    max_answer_kb: Optional[int]
 
     def __repr__(self) -> str:
         return f"<Skill {self.id!r} version {self.version}>"

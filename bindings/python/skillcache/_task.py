@@ -56,7 +56,7 @@ class Task:
         return Result.take(result.value)
 
     def cancel(self) -> None:
-        """Asks the run to stop; a finished one stays as it is."""
+        """Ends the run: a waiting one at once, a running one when its child is gone; a finished one stays as it is."""
         status = self._handle.get(C.skc_task_cancel)
         if status != OK:
             raise from_status(status)

@@ -14,6 +14,7 @@ HEADER = Path(__file__).resolve().parents[3] / "include" / "skillcache.h"
 SCALARS: dict[str, Any] = {
     "void": None,
     "bool": ctypes.c_bool,
+    "double": ctypes.c_double,
     "int": ctypes.c_int,
     "size_t": ctypes.c_size_t,
     "int32_t": ctypes.c_int32,
@@ -60,7 +61,7 @@ def prototypes() -> dict[str, tuple[Any, tuple[Any, ...]]]:
 
 def test_every_prototype_is_the_headers() -> None:
     theirs = prototypes()
-    assert len(theirs) == 62, sorted(theirs)
+    assert len(theirs) == 69, sorted(theirs)
     assert set(bindings.PROTOTYPES) == set(theirs)
     for name, prototype in theirs.items():
         assert bindings.PROTOTYPES[name] == prototype, name

@@ -250,7 +250,13 @@ def test_an_interpreter_that_is_none(tmp_path: Path) -> None:
         ({"version": -1}, "version"),
         ({"version": 1 << 32}, "version"),
         ({"version": 9}, "9"),
-        ({"max_memory_mb": 1}, "max_memory_mb"),
+        ({"max_memory_mb": 1}, "`max_memory_mb` cannot be 1: it takes a whole number from 32 to 1048576 (MiB)"),
+        ({"max_cpu_s": 0}, "from 1 to 86400"),
+        ({"max_file_mb": -1}, "max_file_mb"),
+        ({"max_open_files": 15}, "from 16"),
+        ({"max_threads": 0.5}, "max_threads"),
+        ({"max_output_kb": "1"}, "max_output_kb"),
+        ({"max_answer_kb": 0}, "max_answer_kb"),
     ],
 )
 def test_a_run_option_that_is_wrong(lib: Library, options: dict[str, Any], word: str) -> None:
@@ -267,8 +273,20 @@ def test_an_unknown_run_option_and_an_unknown_field(lib: Library) -> None:
     assert caught.value.details["suggestion"] == "description"
     with pytest.raises(TypeError):
         lib.run("fine", timeout=3)  # type: ignore[call-arg]
+    with refused(lib, skillcache.InvalidArgumentError, "max_cpu_s") as caught:
+        lib.put("s", "result = 1", limits={"max_cpu": 3})
+    assert caught.value.details["path"] == "limits.max_cpu"
+    with refused(lib, skillcache.InvalidArgumentError, "`limits.max_cpu_s` cannot be 0", "from 1 to 86400"):
+        lib.put("s", "result = 1", limits={"max_cpu_s": 0})
     with refused(lib, skillcache.InvalidArgumentError, "execution"):
         lib.clear("executions")
+
+
+@pytest.mark.parametrize("threshold", [-0.01, 1.01, 85, float("nan"), float("inf"), 10**400, "0.85", None, True])
+def test_a_threshold_that_is_none(lib: Library, threshold: Any) -> None:
+    with refused(lib, skillcache.InvalidArgumentError, "threshold") as caught:
+        lib.check_caches(threshold)
+    assert caught.value.details["path"] == "threshold"
 
 
 def test_a_skill_that_cannot_be_run_here(lib: Library) -> None:

@@ -84,6 +84,32 @@ def test_memory_limit(lib: Library) -> None:
     assert run(lib, "result = len(bytearray(200 << 20))", max_memory_mb=512).value == 200 << 20
 
 
+SEE_LIMITS = """
+import resource
+soft = lambda name: resource.getrlimit(getattr(resource, name))[0]
+result = {
+    "max_cpu_s": soft("RLIMIT_CPU"), "max_memory_mb": soft("RLIMIT_AS") >> 20,
+    "max_file_mb": soft("RLIMIT_FSIZE") >> 20, "max_open_files": soft("RLIMIT_NOFILE"),
+}
+"""
+
+
+def test_a_call_limits_before_the_skill_and_the_skill_before_the_library() -> None:
+    options = {"sandbox.max_cpu_s": "9", "sandbox.max_memory_mb": "100", "sandbox.max_file_mb": "1", **UNCHECKED}
+    with skillcache.open(":memory:", options) as lib:
+        lib.put("s", SEE_LIMITS, max_cpu_s=5, limits={"max_memory_mb": 200, "max_cpu_s": 6}, max_file_mb=2, cache=False)
+        own = {"max_cpu_s": 5, "max_memory_mb": 200, "max_file_mb": 2, "max_open_files": 64}
+        assert lib.run("s").value == own
+        asked = {"max_cpu_s": 3, "max_memory_mb": 90, "max_open_files": 20}
+        assert lib.run("s", **asked).value == {**own, **asked}  # type: ignore[arg-type]
+        assert lib.run_many("s", [{}], **asked)[0].value == {**own, **asked}  # type: ignore[arg-type]
+        with lib.submit("s", **asked) as task:  # type: ignore[arg-type]
+            assert task.wait().value == {**own, **asked}
+        lib.put("loud", "print('x' * 5000)\nresult = 'y' * 1500")
+        assert len(lib.run("loud", max_output_kb=2).stdout) == 2048
+        assert lib.run("loud", max_answer_kb=1, max_threads=2, cache=False).outcome == "output_limit"
+
+
 def test_output_limit_and_cut_output() -> None:
     with skillcache.open(":memory:", {"sandbox.max_answer_kb": 10, "sandbox.max_output_kb": 1}) as lib:
         assert run(lib, "result = 'x' * 20_000").outcome == "output_limit"
@@ -226,6 +252,24 @@ def test_is_running_tells_the_living_from_the_dead() -> None:
     assert not is_running(process.pid)
 
 
+def test_a_result_says_what_the_run_used_and_what_confined_it(lib: Library) -> None:
+    code = "open('f', 'wb').write(b'x' * 100000)\nprint('y' * 2000000)\nresult = list(range(10))"
+    result = run(lib, code)
+    assert (result.stdout_written_bytes, len(result.stdout_bytes), result.stdout_truncated) == (2000001, 1 << 20, True)
+    assert (result.stderr_written_bytes, result.answer_bytes) == (0, len("[0,1,2,3,4,5,6,7,8,9]"))
+    assert 100000 <= result.folder_bytes <= 200000
+    assert result.cpu_us > 0
+    assert 4 << 20 < result.peak_memory_bytes < 128 << 20
+    assert result.sandbox is not None
+    assert result.sandbox["level"] == result.level == "strict"
+    assert all(result.sandbox["guarantees"].values())
+    assert result.sandbox["missing"] == []
+    assert "seccomp" in result.sandbox["layers"]
+    assert result.sandbox["threads"] in ("count", "memory")
+    component = lib.health()["components"]["sandbox"]
+    assert (component["layers"], component["status"]) == (result.sandbox["layers"], "healthy")
+
+
 def test_the_environment_is_pinned_and_the_folder_private(lib: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "hunter2")
     code = (
@@ -235,7 +279,7 @@ def test_the_environment_is_pinned_and_the_folder_private(lib: Library, monkeypa
         " [fd for fd in range(64) if is_open(fd)], os.getsid(0) == os.getpid()]"
     )
     names, files, zone, isolated, encoding, descriptors, leads = run(lib, code).value
-    assert names == ["HOME", "LANG", "LC_ALL", "PATH", "SKILLCACHE_RUN", "TMPDIR", "TZ"]
+    assert names == ["HOME", "LANG", "LC_ALL", "MALLOC_ARENA_MAX", "PATH", "TMPDIR", "TZ"]
     assert (files, zone, isolated, encoding.lower(), leads) == (["note"], "UTC", 1, "utf-8", True)
     assert descriptors == [0, 1, 2, 3]
     assert run(lib, "import os\nresult = os.listdir('.')").value == [], "a new folder for each run"

@@ -65,7 +65,13 @@ def test_a_record_comes_back_as_it_was_put(lib: Library) -> None:
         "ttl_s": 60,
         "key_order": "ignore",
         "timeout_ms": 500,
+        "max_cpu_s": 2,
         "max_memory_mb": 256,
+        "max_file_mb": 0,
+        "max_open_files": 32,
+        "max_threads": 4,
+        "max_output_kb": 1,
+        "max_answer_kb": 1,
     }
     lib.put("mean", MEAN, **fields)
     lib.run("mean", {"x": [1]})
@@ -91,6 +97,40 @@ def test_list_and_search_find_skills(lib: Library) -> None:
     assert hits[0].score > 0
     assert [hit.id for hit in lib.search("index", tags="fast")] == ["rsi"]
     assert lib.search("nothing like it") == []
+
+
+def test_search_by_embedding_and_by_both(lib: Library) -> None:
+    for id, text, vector in [("east", "the sun rises", [1, 0]), ("north", "a star", [0, 1]), ("bare", "sun", None)]:
+        lib.put(id, "result = 1", description=text, embedding=vector)
+    hits = lib.search(embedding=[0.1, 1])
+    assert [hit.id for hit in hits] == ["north", "east"]
+    assert hits[0].score == pytest.approx(1 / 1.01**0.5, abs=1e-6)
+    mixed = lib.search("sun", embedding=[0, 1], vector_weight=0.9)
+    assert [hit.id for hit in mixed] == ["north", "bare", "east"]
+    assert (mixed[0].text_score, mixed[1].vector_score) == (None, None)
+    assert [hit.id for hit in lib.search("sun", embedding=[0, 1], min_score=0.5)] == ["north", "bare"]
+    with pytest.raises(skillcache.InvalidArgumentError, match="2 numbers; this one has 3"):
+        lib.search(embedding=[1, 2, 3])
+    assert lib.rebuild_index() == 3
+
+
+def test_a_skill_can_be_set_aside(lib: Library) -> None:
+    lib.put("a", "result = 1", author="ann", parent="b@2")
+    lib.run("a")
+    lib.set_state("a", "quarantined")
+    assert lib.run("a").outcome == "rejected"
+    error = lib.run("a").error
+    assert error is not None
+    assert "quarantined" in str(error.message)
+    skill = lib.get("a")
+    assert (skill.state, skill.is_active, skill.author, skill.parent) == ("quarantined", False, "ann", "b@2")
+    assert skill.outcomes == {"success": 1, "rejected": 2}
+    assert lib.search("a") == []
+    assert [hit.id for hit in lib.search("a", state="quarantined")] == ["a"]
+    lib.set_state("a", "active")
+    assert lib.run("a").outcome == "success"
+    with pytest.raises(skillcache.InvalidArgumentError, match="active, quarantined, retired"):
+        lib.set_state("a", "gone")
 
 
 def test_validate_says_what_there_is_to_say(lib: Library) -> None:
@@ -139,6 +179,71 @@ def test_clear_and_evict_expired(lib: Library) -> None:
     threading.Event().wait(0.01)
     assert lib.evict_expired() == 1
     assert not lib.run("one").cached
+
+
+def test_a_full_cache_is_said() -> None:
+    with skillcache.open(":memory:", {"cache.execution.max_entries": 1, "cache.prepared.max_entries": 9}) as lib:
+        lib.put("one", "result = 1")
+        assert lib.check_caches() == []
+        lib.run("one")
+        message = "Cache utilization alert: 100.0% exceeds threshold of 85.0% (1/1)"
+        full = {"cache": "execution", "bound": "entries", "size": 1, "max_size": 1, "threshold": 0.85}
+        assert lib.check_caches() == [{**full, "message": message}]
+        bounds = [(alert["cache"], alert["bound"]) for alert in lib.check_caches(0)]
+        assert bounds == [(c, b) for c in ("execution", "prepared", "metadata") for b in ("entries", "bytes")]
+        event = next(event for event in lib.events() if event["kind"] == "cache_utilization")
+        assert event["fields"] == full, "asking raised no event of its own"
+        assert not any(event["kind"] == "cache_utilization" for event in lib.events())
+    with pytest.raises(skillcache.ClosedError):
+        lib.check_caches()
+
+
+def test_a_library_is_checked_and_copied(tmp_path: Path) -> None:
+    copy = tmp_path / "copy.db"
+    with skillcache.open(tmp_path / "skills.db") as lib:
+        lib.put("one", "result = 1")
+        report = lib.check("full")
+        assert report == {"ok": True, "findings": [], "took_ms": report["took_ms"]}
+        assert lib.check()["ok"]
+        with pytest.raises(skillcache.InvalidArgumentError):
+            lib.check("slow")
+        lib.backup(copy)
+        with pytest.raises(skillcache.InvalidArgumentError):
+            lib.backup(copy)
+        lib.put("two", "result = 2")
+    with skillcache.open(copy, {"store.access": "read_only"}) as lib:
+        assert [skill.id for skill in lib.list()] == ["one"]
+        with pytest.raises(skillcache.UnsupportedError):
+            lib.put("two", "result = 2")
+
+
+@pytest.mark.parametrize("format", ["bundle", "markdown", "reference"])
+def test_skills_go_out_and_come_in(lib: Library, tmp_path: Path, format: str) -> None:
+    lib.put("one", "result = 1", tags=["a"], description="It's: one.")
+    lib.put("two", "result = 2", required_skills=["one"])
+    assert lib.export_skills(tmp_path / "out", format=format).exported == 2
+    with pytest.raises(skillcache.InvalidArgumentError, match="overwrite"):
+        lib.export_skills(tmp_path / "out", format=format)
+    assert lib.export_skills(tmp_path / "out", format=format, tags=["a"], overwrite=True).exported == 1
+    with skillcache.open(":memory:") as other:
+        tried = other.import_skills(tmp_path / "out", dry_run=True)
+        assert [skill.version for skill in tried.imported] == [None] * len(tried.imported)
+        report = other.import_skills(tmp_path / "out")
+        assert (report.format, report.rejected) == (format, [])
+        assert report.imported[0].id == "one"
+        one = other.get("one")
+        assert (one.code, one.tags, one.description) == ("result = 1", ["a"], "It's: one.")
+        assert other.import_skills(tmp_path / "out", on_conflict="skip").imported == []
+
+
+def test_what_cannot_be_imported_is_listed(lib: Library, tmp_path: Path) -> None:
+    (tmp_path / "good.json").write_text('{"code": "result = 1"}')
+    (tmp_path / "evil.json").write_text('{"code": "import os"}')
+    (tmp_path / "cut.json").write_text('{"code": ')
+    report = lib.import_skills(tmp_path)
+    assert [skill.id for skill in report.imported] == ["good"]
+    assert [(bad.source, bad.id) for bad in report.rejected] == [("cut.json", None), ("evil.json", "evil")]
+    assert "import-forbidden" in report.rejected[1].reason
 
 
 def test_run_many_keeps_the_order_and_reports_progress(lib: Library) -> None:
@@ -202,7 +307,7 @@ def test_statistics_metrics_and_health_agree(lib: Library) -> None:
     assert metrics.endswith("# EOF\n")
     health = lib.health()
     assert health["status"] == "healthy"
-    assert set(health["components"]) == {"store", "interpreter", "sandbox"}
+    assert set(health["components"]) == {"store", "pool", "interpreter", "sandbox"}
 
 
 def test_events_are_read_in_order_and_once(lib: Library) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,51 @@ def test_close_from_a_callback() -> None:
     with pytest.raises(skillcache.ClosedError):
         lib.stats()
     lib.close()
+
+
+@pytest.fixture
+def occupied() -> Iterator[tuple[Library, skillcache.Task, skillcache.Task]]:
+    """A library whose one worker and whose one place in the queue are taken, and both tasks."""
+    with skillcache.open(":memory:", {"task.workers": 1, "task.queue": 1}) as lib:
+        lib.put("sleep", SLEEP)
+
+        def submit() -> skillcache.Task:
+            while True:
+                # Busy means that the worker has not taken the first one yet.
+                with contextlib.suppress(skillcache.BusyError):
+                    return lib.submit("sleep")
+                time.sleep(0.005)
+
+        yield lib, submit(), submit()
+
+
+def test_a_waiting_task_is_cancelled_at_once_and_its_place_is_free(
+    occupied: tuple[Library, skillcache.Task, skillcache.Task],
+) -> None:
+    lib, running, waiting = occupied
+    with pytest.raises(skillcache.BusyError, match=r"task\.queue"):
+        lib.submit("sleep")
+    assert select.select([waiting.fd], [], [], 0)[0] == []
+    assert not waiting.poll()
+    waiting.cancel()
+    assert waiting.poll()
+    assert select.select([waiting.fd], [], [], 0)[0] == [waiting.fd]
+    assert waiting.wait(0).outcome == "cancelled"
+    assert not running.poll()
+    inputs = {"s": 0}
+    following = lib.submit("sleep", inputs)
+    inputs["s"] = 60  # What was submitted was copied.
+    running.cancel()
+    assert (following.wait().value, running.wait().outcome) == ("awake", "cancelled")
+
+
+def test_close_ends_a_running_and_a_waiting_task(occupied: tuple[Library, skillcache.Task, skillcache.Task]) -> None:
+    lib, running, waiting = occupied
+    lib.close()
+    for task in (running, waiting):
+        assert task.poll()
+        with pytest.raises(skillcache.CancelledError):
+            task.wait()
 
 
 def in_child(work: Callable[[], None]) -> None:

@@ -8,11 +8,15 @@
 //! The canonical text of a value has no white space, escapes only what JSON demands, and spells every number one
 //! way, so that two texts are canonically equal exactly when Python would see the same thing.
 
+mod canonical;
+
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+pub use canonical::{CanonicalData, canonical, canonical_data};
 
 /// The deepest nesting of arrays and objects, the outermost counted as 1.
 ///
@@ -298,20 +302,26 @@ fn write_string(text: &str, out: &mut String) {
     let mut rest = text;
     while let Some(at) = rest.find(|c: char| c < ' ' || c == '"' || c == '\\') {
         out.push_str(&rest[..at]);
-        match rest.as_bytes()[at] {
-            b'"' => out.push_str("\\\""),
-            b'\\' => out.push_str("\\\\"),
-            b'\n' => out.push_str("\\n"),
-            b'\r' => out.push_str("\\r"),
-            b'\t' => out.push_str("\\t"),
-            control => {
-                let _ = write!(out, "\\u{control:04x}");
-            }
-        }
+        write_character(char::from(rest.as_bytes()[at]), out);
         rest = &rest[at + 1..];
     }
     out.push_str(rest);
     out.push('"');
+}
+
+/// Appends one character of a string.
+fn write_character(character: char, out: &mut String) {
+    match character {
+        '"' => out.push_str("\\\""),
+        '\\' => out.push_str("\\\\"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        control if control < ' ' => {
+            let _ = write!(out, "\\u{:04x}", u32::from(control));
+        }
+        other => out.push(other),
+    }
 }
 
 enum Segment {
@@ -556,7 +566,7 @@ mod tests {
         assert_eq!(value.to_text(), r#"{"a":[{"c":0,"d":0}],"b":{"a":2,"z":1}}"#);
     }
 
-    fn any_value() -> impl Strategy<Value = Value> {
+    pub(super) fn any_value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::Bool),
