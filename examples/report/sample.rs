@@ -1,0 +1,3 @@
+pub fn document() -> super::Answer<skillcache::json::Value> {
+    Err("later".into())
+}
