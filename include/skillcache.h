@@ -154,8 +154,9 @@ typedef struct skc_task skc_task;
 typedef int32_t skc_status;
 
 /**
- * Gets one event as JSON text of `len` bytes (a NUL follows), valid during the call. Runs on a thread of the library,
- * one call at a time. It may call anything but skc_library_close of the library it came from.
+ * Gets one event, or one log line, as JSON text of `len` bytes (a NUL follows), valid during the call. Runs on a thread of the
+ * library, one call at a time for each library; that of events and that of log lines may run at the same time. It may call anything but
+ * skc_library_close of the library it came from.
  */
 typedef void (*skc_event_fn)(void *user_data, const char *json, size_t len);
 
@@ -267,6 +268,10 @@ typedef struct {
      * object; empty if nothing ran.
      */
     skc_str sandbox_json;
+    /**
+     * The trace id by which events and log lines name the run, as skc_result_trace_id.
+     */
+    skc_str trace_id;
 } skc_view;
 
 /**
@@ -421,6 +426,17 @@ skc_status skc_config_on_event(skc_config *config,
                                void *user_data,
                                skc_drop_fn drop,
                                skc_error **err);
+
+/**
+ * Has what the libraries opened with this configuration say while they work delivered to `callback`, as far as the option
+ * `monitor.log_level` says (info unless it is set): JSON objects with time, level, target, message, fields. docs/STATISTICS.md has
+ * more of it. Nothing is ever printed, with or without a callback. The rest is as for skc_config_on_event; both may be set.
+ */
+skc_status skc_config_on_log(skc_config *config,
+                             skc_event_fn callback,
+                             void *user_data,
+                             skc_drop_fn drop,
+                             skc_error **err);
 
 /**
  * Opens a database file, or creates it; ":memory:" opens a private one in memory. `config` may be NULL for the defaults
@@ -583,6 +599,33 @@ skc_status skc_library_submit(skc_library *library,
  * Everything that was counted, as one JSON object; docs/STATISTICS.md describes it.
  */
 skc_status skc_library_stats(skc_library *library, skc_blob **out_json, skc_error **err);
+
+/**
+ * How some of the numbers went, as a JSON object: interval_s, and samples, the newest last; docs/STATISTICS.md describes them. The newest
+ * 360 are kept (option `monitor.history_interval_s`).
+ */
+skc_status skc_library_history(skc_library *library,
+                               skc_blob **out_json,
+                               skc_error **err);
+
+/**
+ * How the calls of a skill, or of all skills that are there (`id` NULL), ended, as far as the database knows, so that of earlier
+ * processes too: a JSON array of objects, day (UTC, "2026-01-31"), skill, version, outcome, count, the oldest day first. SKC_E_NOT_FOUND for a
+ * skill that is not there.
+ */
+skc_status skc_library_outcomes(skc_library *library,
+                                const char *id,
+                                skc_blob **out_json,
+                                skc_error **err);
+
+/**
+ * Reads this process's memory figures now, records them as the event `memory_report` (and `memory_high`, if they have just reached the
+ * threshold), and gives them as a JSON object: the section `memory` of the statistics. Its status is "off" with `memory.enabled` = false,
+ * and "unavailable" where the figures cannot be read; both are SKC_OK. `out_json` may be NULL.
+ */
+skc_status skc_library_report_memory(skc_library *library,
+                                     skc_blob **out_json,
+                                     skc_error **err);
 
 /**
  * The same numbers as OpenMetrics text.
@@ -755,6 +798,12 @@ skc_str skc_result_error(const skc_result *result);
 skc_str skc_result_level(const skc_result *result);
 
 /**
+ * The trace id by which events and log lines name the run: 32 hexadecimal digits, those of the call's `trace` if that is a W3C
+ * traceparent, or else the run's own.
+ */
+skc_str skc_result_trace_id(const skc_result *result);
+
+/**
  * Whether memory answered. False for NULL.
  */
 bool skc_result_is_cached(const skc_result *result);
@@ -776,7 +825,7 @@ void skc_result_view(const skc_result *result,
 /**
  * Everything as one JSON object: outcome, skill, cached, value, stdout, stderr, stdout_truncated, stderr_truncated,
  * duration_us, usage (cpu_us, peak_memory_bytes, stdout_bytes, stderr_bytes, answer_bytes, folder_bytes), level, sandbox,
- * trace, error. Empty for NULL.
+ * trace, trace_id, error. Empty for NULL.
  */
 skc_str skc_result_json(const skc_result *result);
 

@@ -247,11 +247,31 @@ options! {
         "What `inject` does with a source that does not parse. `off` refuses it. `lexical` looks for complete top-level statements \
          `NAME = {...}` by tokens, replaces their dicts, and refuses if a name with data has none; the answer says which way it was.";
     memory_enabled: bool, "memory.enabled", Kind::Switch, "true", ["enable_memory_monitoring"],
-        "Whether statistics read this process's memory figures.";
+        "Whether this process's memory figures are read, for statistics, reports and alerts. Where they cannot be read the statistics say \
+         `unavailable`, and all else works.";
+    memory_report_interval_s: u64, "memory.report_interval_s", Kind::Integer { min: 0, max: 31_536_000, unit: "s" }, "1800", [],
+        "How often the event `memory_report` comes by itself. 0: only when it is asked for, and before `memory_high`.";
+    memory_check_interval_ms: u64, "memory.check_interval_ms", Kind::Integer { min: 10, max: 86_400_000, unit: "ms" }, "5000", [],
+        "How often the figures are looked at. It takes about a tenth of a millisecond each time.";
+    memory_alert_threshold: f64, "memory.alert_threshold", Kind::Ratio { min: 0.0, max: 1.0 }, "0.8", [],
+        "The share of what this process may use (its container's limit, or else the machine's memory) from which on the event `memory_high` is \
+         raised, once per crossing.";
+    memory_shrink_caches: bool, "memory.shrink_caches", Kind::Switch, "false", [],
+        "Whether memory above the threshold empties the older half of each cache and lets go of the embeddings in memory. The event \
+         `memory_shrunk` says what that freed. What is freed goes to this process's allocator, which may keep it for what comes next.";
     monitor_enabled: bool, "monitor.enabled", Kind::Switch, "true", [],
-        "Whether latencies are measured and events are recorded. Counters always are.";
+        "Whether latencies are measured, and events, log lines and curves recorded. Counters always are.";
     monitor_event_capacity: u64, "monitor.event_capacity", Kind::Integer { min: 1, max: 1_000_000, unit: "events" }, "1024", [],
-        "How many events wait to be read; when full, the oldest is dropped and counted.";
+        "How many events wait to be read, and how many log lines for the callback; when full, the oldest is dropped and counted.";
+    monitor_alert_interval_s: u64, "monitor.alert_interval_s", Kind::Integer { min: 0, max: 86_400, unit: "s" }, "60", [],
+        "The least time between two events about the same skill and the same way to fail. The next one says how many were left out.";
+    monitor_slow_run_ms: u64, "monitor.slow_run_ms", Kind::Integer { min: 0, max: 86_400_000, unit: "ms" }, "5000", [],
+        "From when on a run counts as slow. 0: never.";
+    monitor_history_interval_s: u64, "monitor.history_interval_s", Kind::Integer { min: 0, max: 86_400, unit: "s" }, "10", [],
+        "How far apart the samples of the history are, of which the newest 360 are kept. 0: there are none.";
+    monitor_log_level: String, "monitor.log_level", Kind::Choice(&["off", "error", "warn", "info", "debug", "trace"]), "info", [],
+        "What the log callback hears: this, and what matters more. `debug` has every run that is executed, `trace` every run. What `tracing` \
+         hears is for its subscriber to say.";
     task_workers: u64, "task.workers", Kind::Integer { min: 1, max: 1024, unit: "threads" }, "4", [],
         "How many submitted tasks run at the same time. Threads are started when first needed.";
     task_queue: u64, "task.queue", Kind::Integer { min: 1, max: 1_000_000, unit: "tasks" }, "1024", [],

@@ -2,12 +2,14 @@
 
 mod export;
 mod import;
+mod memory;
+mod observer;
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,30 +19,39 @@ use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::execution::{Execution, Given, Script};
 use crate::json::Value;
-use crate::monitor::{memory, metrics};
+use crate::monitor::log::LogLevel;
+use crate::monitor::memory::mebibytes;
+use crate::monitor::ring::Ring;
+use crate::monitor::{Monitor, metrics};
 use crate::python::{self, Analysis, Finding, Names, SyntaxFault, rules::RULES_VERSION};
 use crate::result::RunResult;
 use crate::sandbox::{CancelToken, with_signals_blocked};
 use crate::skill::{Skill, check_id};
 use crate::store::pool::{Counts, PoolStats, Settings, Warning};
-use crate::store::{Filter, Finding as Damage, Match, Query};
+use crate::store::{DayCount, Filter, Finding as Damage, Match, Query};
 use crate::task::{Task, TaskQueue};
 
 pub use export::{ExportOptions, Versions};
 pub use import::{ImportOptions, OnConflict};
+use observer::Observer;
 
 /// Receives events as JSON text, one at a time, on a thread of the library.
 pub type EventCallback = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Receives what the library says while it works, as JSON text: one line at a time, on a thread of the library.
+pub type LogCallback = Box<dyn Fn(&str) + Send + Sync>;
 
 /// An open skill library. Shared freely between threads; dropping it closes it.
 ///
 /// Every call that runs, stores or reads skills fails with [`Code::Closed`] once the library is closed.
 pub struct Library {
     execution: Arc<Execution>,
-    tasks: TaskQueue,
+    tasks: Arc<TaskQueue>,
     is_closed: AtomicBool,
     has_callback: bool,
-    callback: Mutex<Option<JoinHandle<()>>>,
+    observer: Mutex<Observer>,
+    /// The threads that call the host: of events, of log lines.
+    listeners: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl fmt::Debug for Library {
@@ -59,23 +70,62 @@ impl Library {
     /// [`run`](Library::run), [`validate`](Library::validate), [`health`](Library::health)), which fails with [`Code::Sandbox`] if
     /// it cannot be had.
     pub fn open(path: &str, config: &Config) -> Result<Self> {
-        Library::open_with_events(path, config, None)
+        Library::open_with(path, config, None, None)
     }
 
-    /// Opens with a callback that gets every event; [`next_event`](Library::next_event) is refused then.
-    pub fn open_with_events(path: &str, config: &Config, callback: Option<EventCallback>) -> Result<Self> {
+    /// Opens with a callback that gets every event ([`next_event`](Library::next_event) is refused then), and one that gets what the library
+    /// says while it works, as far as `monitor.log_level` says.
+    pub fn open_with(
+        path: &str,
+        config: &Config,
+        on_event: Option<EventCallback>,
+        on_log: Option<LogCallback>,
+    ) -> Result<Self> {
         // Whatever starts a thread of its own.
-        let execution = Arc::new(with_signals_blocked(|| Execution::new(path, config))?);
-        with_signals_blocked(|| execution.watch_store())?;
-        let has_callback = callback.is_some();
-        let callback = callback.map(|callback| deliver_events(execution.clone(), callback)).transpose()?;
-        Ok(Library {
-            tasks: TaskQueue::new(config.task_queue, config.task_workers),
-            execution,
+        let execution = Arc::new(with_signals_blocked(|| Execution::new(path, config, on_log.is_some()))?);
+        let tasks = Arc::new(TaskQueue::new(config.task_queue, config.task_workers));
+        let has_callback = on_event.is_some();
+        // What goes wrong from here on closes what was begun.
+        let library = Library {
+            tasks,
+            execution: execution.clone(),
             is_closed: AtomicBool::new(false),
             has_callback,
-            callback: Mutex::new(callback),
-        })
+            observer: Mutex::default(),
+            listeners: Mutex::default(),
+        };
+        on_event
+            .map(|callback| library.listen("skillcache-events", callback, |monitor| Some(monitor.events())))
+            .transpose()?;
+        on_log.map(|callback| library.listen("skillcache-log", callback, Monitor::lines)).transpose()?;
+        with_signals_blocked(|| execution.watch_store())?;
+        *library.lock_observer() = Observer::start(&execution, &library.tasks)?;
+        execution.monitor.line(LogLevel::Info, "the library is open", vec![("path", Value::from(path))]);
+        Ok(library)
+    }
+
+    /// Starts a thread that hands what comes through a ring to the host.
+    fn listen(
+        &self,
+        name: &str,
+        callback: Box<dyn Fn(&str) + Send + Sync>,
+        ring: fn(&Monitor) -> Option<&Ring>,
+    ) -> Result<()> {
+        let execution = self.execution.clone();
+        let deliver = move || {
+            while let Some(Ok(line)) = ring(&execution.monitor).map(|ring| ring.next(None)) {
+                callback(&line);
+            }
+        };
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        let started = with_signals_blocked(|| thread.spawn(deliver))
+            .map_err(|error| Error::new(Code::Busy, format!("no thread for a callback: {error}")))?;
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(started);
+        Ok(())
+    }
+
+    fn lock_observer(&self) -> MutexGuard<'_, Observer> {
+        self.observer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stores a draft; says the version its content has.
@@ -257,11 +307,7 @@ impl Library {
         let execution = &self.execution;
         let runs = execution.monitor.runs();
         let caches = execution.cache_stats().map(|(name, stats)| (name, stats.to_value()));
-        let memory = if execution.config.memory_enabled {
-            memory::report()
-        } else {
-            Value::object([("status", Value::from("off"))])
-        };
+        let lines = execution.monitor.lines().map_or_else(Ring::no_stats, Ring::stats);
         Ok(Value::object([
             ("version", Value::from(env!("CARGO_PKG_VERSION"))),
             ("uptime_s", Value::from(execution.monitor.uptime().as_secs_f64())),
@@ -270,15 +316,35 @@ impl Library {
             ("store", execution.store.stats()?),
             ("runs", runs.to_value()),
             ("latency_us", runs.latency_value()),
+            ("tasks", self.tasks.stats().to_value(self.tasks.bounds())),
             ("sandbox", self.sandbox_value()),
-            ("memory", memory),
+            ("memory", memory::section(execution)),
             ("events", execution.monitor.events().stats()),
+            ("logs", lines),
         ]))
+    }
+
+    /// How some of the numbers went, newest last: `{"interval_s", "samples"}`. `docs/STATISTICS.md` describes the samples.
+    pub fn history(&self) -> Result<Value> {
+        self.check_open()?;
+        Ok(self.execution.monitor.history().to_value())
+    }
+
+    /// How the calls of every skill, or of one, ended, by day (UTC), as far as the database knows: an array of `{"day", "skill", "version",
+    /// "outcome", "count"}`, the oldest day first. Calls of removed skills are not in it. [`Code::NotFound`] for a skill that is not there.
+    pub fn outcomes(&self, id: Option<&str>) -> Result<Value> {
+        self.check_open()?;
+        id.map_or(Ok(()), check_id)?;
+        let days = self.execution.store.outcomes_by_day(id)?;
+        Ok(Value::Array(days.iter().map(DayCount::to_value).collect()))
     }
 
     fn sandbox_value(&self) -> Value {
         let level = self.execution.sandbox.known_level();
+        let (children, peak_memory) = self.execution.monitor.children();
         Value::object([
+            ("children", Value::from(children)),
+            ("peak_memory_mb", mebibytes(peak_memory)),
             ("mode", Value::from(self.execution.config.sandbox_mode.as_str())),
             ("level", Value::from(level.map(|level| level.name))),
             ("layers", level.map_or(Value::Null, |level| Value::from(level.layers.clone()))),
@@ -433,16 +499,20 @@ impl Library {
         if self.is_closed.swap(true, Ordering::SeqCst) {
             return;
         }
+        let monitor = &self.execution.monitor;
+        self.lock_observer().stop();
         self.tasks.close();
         self.execution.store.stop_watching();
         self.execution.shut_down();
         self.tasks.join();
         self.execution.store.close();
-        self.execution.monitor.events().close();
-        let callback = self.callback.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Closing from inside the callback: its thread ends by itself.
-        if let Some(callback) = callback.filter(|thread| thread.thread().id() != std::thread::current().id()) {
-            let _ = callback.join();
+        monitor.line(LogLevel::Info, "the library is closed", Vec::new());
+        monitor.events().close();
+        monitor.lines().into_iter().for_each(Ring::close);
+        let listeners = std::mem::take(&mut *self.listeners.lock().unwrap_or_else(PoisonError::into_inner));
+        // Closing from inside a callback: its thread ends by itself.
+        for listener in listeners.into_iter().filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            let _ = listener.join();
         }
     }
 
@@ -495,17 +565,6 @@ fn members(value: Value) -> Vec<(String, Value)> {
 /// the file's pages.
 fn with_members(component: Value, more: Vec<(String, Value)>) -> Value {
     Value::Object([members(component), more].concat())
-}
-
-fn deliver_events(execution: Arc<Execution>, callback: EventCallback) -> Result<JoinHandle<()>> {
-    let thread = std::thread::Builder::new().name("skillcache-events".to_owned());
-    let deliver = move || {
-        while let Ok(event) = execution.monitor.events().next(None) {
-            callback(&event);
-        }
-    };
-    let started = with_signals_blocked(|| thread.spawn(deliver));
-    started.map_err(|error| Error::new(Code::Busy, format!("no thread for events: {error}")))
 }
 
 fn syntax_finding(fault: &SyntaxFault, code: &str) -> Finding {

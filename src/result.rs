@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::call::RunOptions;
 use crate::json::Value;
+use crate::monitor::trace::{RunId, trace_id_of};
 use crate::outcome::Outcome;
 use crate::python::{Finding, SyntaxFault};
 use crate::sandbox::{Capture, Ending, Exception, Level, Limits, Usage};
@@ -37,6 +38,8 @@ pub struct RunResult {
     pub confinement: Option<Arc<Level>>,
     /// The caller's correlation id.
     pub trace: Option<Arc<str>>,
+    /// What tells this run from all others.
+    pub id: RunId,
 }
 
 /// An answer that is kept.
@@ -96,6 +99,7 @@ impl RunResult {
             usage: Usage::default(),
             confinement: None,
             trace: options.trace.as_deref().map(Arc::from),
+            id: RunId::default(),
         }
     }
 
@@ -190,8 +194,21 @@ impl RunResult {
             ("level", Value::from(self.level())),
             ("sandbox", self.confinement.as_ref().map_or(Value::Null, |level| level.to_value())),
             ("trace", Value::from(self.trace.as_deref())),
+            ("trace_id", Value::from(self.trace_id())),
             ("error", self.failure.as_ref().map_or(Value::Null, |failure| failure.to_value())),
         ])
+    }
+
+    /// The trace id by which events and log lines name this run, 32 hexadecimal digits: that of the caller's `trace`, if it is a W3C
+    /// `traceparent`, or else the run's own.
+    pub fn trace_id(&self) -> String {
+        let given = self.trace.as_deref().and_then(trace_id_of);
+        given.map_or_else(|| self.id.to_trace_id(), str::to_owned)
+    }
+
+    /// Whether the sandbox denied it something: the skill saw that and did not catch it, or was killed for a call that is not allowed.
+    pub(crate) fn is_violation(&self) -> bool {
+        self.outcome == Outcome::Denied || self.failure.as_ref().is_some_and(|failure| failure.signal == Some("SIGSYS"))
     }
 
     /// What confined it: `strict`, `partial`, `process-only`; `none` if it was not executed.

@@ -133,10 +133,10 @@ impl<T> Lists<T> {
     }
 
     /// Takes out the entry that is to leave, which is not `except`; nothing if there is no other.
-    pub fn evict(&mut self, except: &Digest) -> Option<T> {
+    pub fn evict(&mut self, except: Option<&Digest>) -> Option<T> {
         // `except` is what is one too many.
         let share = (self.len().saturating_sub(1) / PROBATION_SHARE).max(1);
-        let is_free = |key: Option<&Digest>| key.is_some_and(|key| key != except);
+        let is_free = |key: Option<&Digest>| key.is_some_and(|key| Some(key) != except);
         let from_main = is_free(self.main.peek_lru().map(|(key, _)| key));
         let from_probation = is_free(self.probation.peek_lru().map(|(key, _)| key));
         if from_probation && (self.probation.len() > share || !from_main) {

@@ -311,6 +311,24 @@ impl<V: Clone> Cache<V> {
         expired
     }
 
+    /// Lets go of half of the entries, those that are to leave first; they are counted as evictions. Says how many left, and what they
+    /// weighed.
+    pub fn shrink(&self) -> [u64; 2] {
+        let mut freed = [0; 2];
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            let before = shard.size();
+            let taken = shard.shrink(before[0] / 2);
+            let after = shard.size();
+            self.resized(before, after);
+            drop(shard);
+            drop(taken);
+            // With ghosts for what left, a shard of tiny entries may even weigh more.
+            (0..2).for_each(|index| freed[index] += before[index].saturating_sub(after[index]) as u64);
+        }
+        freed
+    }
+
     /// The bounds of which at least `threshold` is used now; asking changes nothing.
     pub fn nearly_full(&self, threshold: f64) -> Vec<UtilizationAlert> {
         let sizes = [&self.size, &self.bytes].map(|size| size.load(Ordering::Relaxed));

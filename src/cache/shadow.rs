@@ -70,7 +70,7 @@ impl Shadow {
         if self.lists.peek_mut(key).is_none() {
             self.lists.insert(*key, ());
         }
-        while self.lists.len() > self.room && self.lists.evict(key).is_some() {}
+        while self.lists.len() > self.room && self.lists.evict(Some(key)).is_some() {}
     }
 
     /// Look-ups that missed here and would not have under the other policy.

@@ -160,7 +160,7 @@ impl<V: Clone> Shard<V> {
         }
         while self.lists.len() > self.room.entries || self.total_bytes() > self.room.bytes {
             // All of them, if need be: nothing else may leave while something is expired.
-            match self.take_expired(now, &mut { usize::MAX }).or_else(|| self.evict(&key)) {
+            match self.take_expired(now, &mut { usize::MAX }).or_else(|| self.evict(Some(&key))) {
                 Some(value) => left.push(value),
                 None if self.lists.forget_ghost() => {}
                 // The new entry is alone: it fits by itself.
@@ -216,11 +216,19 @@ impl<V: Clone> Shard<V> {
         Some(entry.value)
     }
 
-    fn evict(&mut self, except: &Digest) -> Option<V> {
+    fn evict(&mut self, except: Option<&Digest>) -> Option<V> {
         let entry = self.lists.evict(except)?;
         self.bytes -= entry.bytes;
         self.counters.evictions += 1;
         Some(entry.value)
+    }
+
+    /// Takes out those that are to leave first, until there are no more than `entries`.
+    pub fn shrink(&mut self, entries: usize) -> Vec<V> {
+        let excess = self.lists.len().saturating_sub(entries);
+        let taken = std::iter::from_fn(|| self.evict(None)).take(excess).collect();
+        self.drop_stale_notes();
+        taken
     }
 
     fn drop_stale_notes(&mut self) {

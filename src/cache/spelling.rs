@@ -61,6 +61,11 @@ impl Spellings {
         self.known.clear();
     }
 
+    /// Forgets the older half; says how many those were, and what they weighed.
+    pub fn shrink(&self) -> [u64; 2] {
+        self.known.shrink()
+    }
+
     /// What they take.
     pub fn stats(&self) -> CacheStats {
         self.known.stats()

@@ -7,17 +7,19 @@ use super::error::{skc_error, skc_status};
 use super::guard;
 use super::text::c_text;
 use crate::config::Config;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Result};
 
 /// The options of a library before it is opened. Starts with the defaults. One owner at a time; opening copies it, so it
 /// may be reused, changed and freed at any time; free it once with skc_config_free.
 pub struct skc_config {
     pub(super) config: Config,
-    pub(super) on_event: Option<Arc<EventHook>>,
+    pub(super) on_event: Option<Arc<Hook>>,
+    pub(super) on_log: Option<Arc<Hook>>,
 }
 
-/// Gets one event as JSON text of `len` bytes (a NUL follows), valid during the call. Runs on a thread of the library,
-/// one call at a time. It may call anything but skc_library_close of the library it came from.
+/// Gets one event, or one log line, as JSON text of `len` bytes (a NUL follows), valid during the call. Runs on a thread of the
+/// library, one call at a time for each library; that of events and that of log lines may run at the same time. It may call anything but
+/// skc_library_close of the library it came from.
 pub type skc_event_fn = Option<unsafe extern "C" fn(user_data: *mut c_void, json: *const c_char, len: usize)>;
 
 /// Gets `user_data` once, when nothing will use it any more.
@@ -25,27 +27,27 @@ pub type skc_drop_fn = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
 /// A host's callback with what it is to be called with.
 #[derive(Debug)]
-pub(super) struct EventHook {
+pub(super) struct Hook {
     call: unsafe extern "C" fn(*mut c_void, *const c_char, usize),
     user_data: *mut c_void,
     drop: skc_drop_fn,
 }
 
 // SAFETY: the header tells the host that its function is called on a thread of the library, one call at a time.
-unsafe impl Send for EventHook {}
+unsafe impl Send for Hook {}
 // SAFETY: as above.
-unsafe impl Sync for EventHook {}
+unsafe impl Sync for Hook {}
 
-impl EventHook {
-    pub fn deliver(&self, event: &str) {
-        let text = super::text::Text::new(event.as_bytes());
+impl Hook {
+    pub fn deliver(&self, line: &str) {
+        let text = super::text::Text::new(line.as_bytes());
         let view = text.view();
         // SAFETY: the host gave this function and `user_data` for exactly this call; the text lives through it.
         unsafe { (self.call)(self.user_data, view.ptr, view.len) };
     }
 }
 
-impl Drop for EventHook {
+impl Drop for Hook {
     fn drop(&mut self) {
         if let Some(drop) = self.drop {
             // SAFETY: the last owner is gone, so this is the one call the header promises.
@@ -54,11 +56,32 @@ impl Drop for EventHook {
     }
 }
 
+impl skc_config {
+    /// Sets one of the callbacks.
+    ///
+    /// # Safety
+    ///
+    /// The door's contract.
+    unsafe fn hook(
+        config: *mut skc_config,
+        slot: fn(&mut skc_config) -> &mut Option<Arc<Hook>>,
+        callback: skc_event_fn,
+        user_data: *mut c_void,
+        drop: skc_drop_fn,
+    ) -> Result<()> {
+        // SAFETY: the caller's promise.
+        let config = unsafe { guard::borrow_mut(config, "config")? };
+        let call = callback.ok_or_else(|| Error::new(Code::Invalid, "`callback` is NULL").path("callback"))?;
+        *slot(config) = Some(Arc::new(Hook { call, user_data, drop }));
+        Ok(())
+    }
+}
+
 /// A new configuration with the defaults. Never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn skc_config_new() -> *mut skc_config {
     guard::get(std::ptr::null_mut(), || {
-        Box::into_raw(Box::new(skc_config { config: Config::default(), on_event: None }))
+        Box::into_raw(Box::new(skc_config { config: Config::default(), on_event: None, on_log: None }))
     })
 }
 
@@ -102,12 +125,20 @@ pub unsafe extern "C" fn skc_config_on_event(
     err: *mut *mut skc_error,
 ) -> skc_status {
     // SAFETY: the door's contract.
-    unsafe {
-        guard::call(err, || {
-            let config = guard::borrow_mut(config, "config")?;
-            let call = callback.ok_or_else(|| Error::new(Code::Invalid, "`callback` is NULL").path("callback"))?;
-            config.on_event = Some(Arc::new(EventHook { call, user_data, drop }));
-            Ok(())
-        })
-    }
+    unsafe { guard::call(err, || skc_config::hook(config, |config| &mut config.on_event, callback, user_data, drop)) }
+}
+
+/// Has what the libraries opened with this configuration say while they work delivered to `callback`, as far as the option
+/// `monitor.log_level` says (info unless it is set): JSON objects with time, level, target, message, fields. docs/STATISTICS.md has
+/// more of it. Nothing is ever printed, with or without a callback. The rest is as for skc_config_on_event; both may be set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skc_config_on_log(
+    config: *mut skc_config,
+    callback: skc_event_fn,
+    user_data: *mut c_void,
+    drop: skc_drop_fn,
+    err: *mut *mut skc_error,
+) -> skc_status {
+    // SAFETY: the door's contract.
+    unsafe { guard::call(err, || skc_config::hook(config, |config| &mut config.on_log, callback, user_data, drop)) }
 }

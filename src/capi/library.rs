@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::config::skc_config;
+use super::config::{Hook, skc_config};
 use super::error::{skc_error, skc_status};
 use super::guard::{self, ForkMark};
 use super::result::{skc_result, skc_results};
@@ -116,10 +116,14 @@ pub unsafe extern "C" fn skc_library_open(
             let path = c_text(path, "path")?;
             guard::check_out(out, "out")?;
             let given = config.as_ref();
-            let hook = given.and_then(|config| config.on_event.clone());
-            let callback = hook.map(|hook| -> EventCallback { Box::new(move |event| hook.deliver(event)) });
+            let callback = |hook: Option<&Arc<Hook>>| {
+                let hook = hook?.clone();
+                Some(Box::new(move |line: &str| hook.deliver(line)) as EventCallback)
+            };
+            let on_event = callback(given.and_then(|config| config.on_event.as_ref()));
+            let on_log = callback(given.and_then(|config| config.on_log.as_ref()));
             let config = given.map_or_else(Config::default, |config| config.config.clone());
-            let library = Library::open_with_events(path, &config, callback)?;
+            let library = Library::open_with(path, &config, on_event, on_log)?;
             let mark = Arc::new(ForkMark::new()?);
             let handle = skc_library { library, mark, calls: AtomicUsize::new(0) };
             *out = Box::into_raw(Box::new(handle));
@@ -471,6 +475,59 @@ pub unsafe extern "C" fn skc_library_stats(
 ) -> skc_status {
     // SAFETY: the door's contract.
     unsafe { skc_library::text(library, out_json, "out_json", err, |library| Ok(library.stats()?.to_text())) }
+}
+
+/// How some of the numbers went, as a JSON object: interval_s, and samples, the newest last; docs/STATISTICS.md describes them. The newest
+/// 360 are kept (option `monitor.history_interval_s`).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skc_library_history(
+    library: *mut skc_library,
+    out_json: *mut *mut skc_blob,
+    err: *mut *mut skc_error,
+) -> skc_status {
+    // SAFETY: the door's contract.
+    unsafe { skc_library::text(library, out_json, "out_json", err, |library| Ok(library.history()?.to_text())) }
+}
+
+/// How the calls of a skill, or of all skills that are there (`id` NULL), ended, as far as the database knows, so that of earlier
+/// processes too: a JSON array of objects, day (UTC, "2026-01-31"), skill, version, outcome, count, the oldest day first. SKC_E_NOT_FOUND for a
+/// skill that is not there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skc_library_outcomes(
+    library: *mut skc_library,
+    id: *const c_char,
+    out_json: *mut *mut skc_blob,
+    err: *mut *mut skc_error,
+) -> skc_status {
+    // SAFETY: the door's contract.
+    unsafe {
+        skc_library::text(library, out_json, "out_json", err, |library| {
+            let id = if id.is_null() { None } else { Some(c_text(id, "id")?) };
+            Ok(library.outcomes(id)?.to_text())
+        })
+    }
+}
+
+/// Reads this process's memory figures now, records them as the event `memory_report` (and `memory_high`, if they have just reached the
+/// threshold), and gives them as a JSON object: the section `memory` of the statistics. Its status is "off" with `memory.enabled` = false,
+/// and "unavailable" where the figures cannot be read; both are SKC_OK. `out_json` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skc_library_report_memory(
+    library: *mut skc_library,
+    out_json: *mut *mut skc_blob,
+    err: *mut *mut skc_error,
+) -> skc_status {
+    // SAFETY: the door's contract.
+    unsafe {
+        guard::clear(out_json);
+        skc_library::call(library, err, |library| {
+            let report = library.report_memory()?;
+            if !out_json.is_null() {
+                skc_blob::hand_out(&report.to_text(), out_json);
+            }
+            Ok(())
+        })
+    }
 }
 
 /// The same numbers as OpenMetrics text.

@@ -15,6 +15,7 @@ pub struct skc_result {
     error: Text,
     error_json: Text,
     confinement: OnceLock<Text>,
+    trace_id: OnceLock<Text>,
     json: OnceLock<Text>,
 }
 
@@ -67,6 +68,8 @@ pub struct skc_view {
     /// What confined the run, on a hit when it ran: level, layers, guarantees, missing, threads as a JSON
     /// object; empty if nothing ran.
     pub sandbox_json: skc_str,
+    /// The trace id by which events and log lines name the run, as skc_result_trace_id.
+    pub trace_id: skc_str,
 }
 
 /// The skill set `result` to a JSON value that obeys its output schema.
@@ -106,6 +109,7 @@ impl skc_result {
             error: Text::new(failure.map(|failure| failure.text()).unwrap_or_default().as_bytes()),
             error_json: Text::new(failure.map(|failure| failure.to_value().to_text()).unwrap_or_default().as_bytes()),
             confinement: OnceLock::new(),
+            trace_id: OnceLock::new(),
             json: OnceLock::new(),
             result,
         }
@@ -131,6 +135,10 @@ impl skc_result {
         self.confinement.get_or_init(|| Text::new(text().as_bytes()))
     }
 
+    fn trace_id(&self) -> &Text {
+        self.trace_id.get_or_init(|| Text::new(self.result.trace_id().as_bytes()))
+    }
+
     fn view(&self) -> skc_view {
         let usage = &self.result.usage;
         skc_view {
@@ -153,6 +161,7 @@ impl skc_result {
             answer_bytes: usage.answer_bytes,
             folder_bytes: usage.folder_bytes,
             sandbox_json: self.confinement().view(),
+            trace_id: self.trace_id().view(),
         }
     }
 }
@@ -220,6 +229,14 @@ pub unsafe extern "C" fn skc_result_level(result: *const skc_result) -> skc_str 
     unsafe { of_result(result, skc_str::EMPTY, skc_result::level) }
 }
 
+/// The trace id by which events and log lines name the run: 32 hexadecimal digits, those of the call's `trace` if that is a W3C
+/// traceparent, or else the run's own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skc_result_trace_id(result: *const skc_result) -> skc_str {
+    // SAFETY: the door's contract.
+    unsafe { of_result(result, skc_str::EMPTY, |result| result.trace_id().view()) }
+}
+
 /// Whether memory answered. False for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_result_is_cached(result: *const skc_result) -> bool {
@@ -259,6 +276,7 @@ pub unsafe extern "C" fn skc_result_view(result: *const skc_result, out: *mut sk
         answer_bytes: 0,
         folder_bytes: 0,
         sandbox_json: skc_str::EMPTY,
+        trace_id: skc_str::EMPTY,
     };
     if out.is_null() {
         return;
@@ -276,7 +294,7 @@ pub unsafe extern "C" fn skc_result_view(result: *const skc_result, out: *mut sk
 
 /// Everything as one JSON object: outcome, skill, cached, value, stdout, stderr, stdout_truncated, stderr_truncated,
 /// duration_us, usage (cpu_us, peak_memory_bytes, stdout_bytes, stderr_bytes, answer_bytes, folder_bytes), level, sandbox,
-/// trace, error. Empty for NULL.
+/// trace, trace_id, error. Empty for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_result_json(result: *const skc_result) -> skc_str {
     // SAFETY: the door's contract.

@@ -83,6 +83,20 @@ impl Execution {
         [("execution", results), ("prepared", self.prepared.stats()), ("metadata", self.records.stats())]
     }
 
+    /// Lets go of the older half of every cache, and of the embeddings in memory: entries and bytes, by name.
+    pub fn shrink(&self) -> [(&'static str, [u64; 2]); 4] {
+        let mut results = self.results.shrink();
+        // Texts by which results are found are no entries of their own.
+        results[1] += self.spellings.shrink()[1];
+        let vectors = [0, self.store.unload_vectors()];
+        [
+            ("execution", results),
+            ("prepared", self.prepared.shrink()),
+            ("metadata", self.records.shrink()),
+            ("vectors", vectors),
+        ]
+    }
+
     /// Every bound of every cache of which at least `threshold` is used now.
     pub fn nearly_full(&self, threshold: f64) -> Vec<Value> {
         let caches = [

@@ -1,6 +1,6 @@
 //! The rooms, and the road through them: from a draft to a stored skill, from a call to a kept result.
 //!
-//! `run.rs` is the road of one run. `record.rs` holds what is known of skills, `data.rs` what a call passes to one, `active.rs` the
+//! `run.rs` is the road of one run, `report.rs` what is told of it. `record.rs` holds what is known of skills, `data.rs` what a call passes to one, `active.rs` the
 //! runs that are going on, `outlive.rs` results that outlive the process, `script.rs` sources that stand alone.
 
 mod active;
@@ -8,11 +8,13 @@ mod caches;
 mod data;
 mod outlive;
 mod record;
+mod report;
 mod run;
 mod script;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::cache::Cache;
 use crate::cache::clock::Clock;
@@ -23,8 +25,9 @@ use crate::call::Data;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::json::Value;
-use crate::monitor::Monitor;
 use crate::monitor::event::Severity;
+use crate::monitor::log::LogLevel;
+use crate::monitor::{self, Monitor};
 use crate::python::{self, Analysis, Finding, Policy, SyntaxFault};
 use crate::result::{Kept, fault_of};
 use crate::sandbox::{Ending, Job, Limits, Sandbox};
@@ -64,10 +67,10 @@ pub(crate) struct Execution {
 }
 
 impl Execution {
-    pub fn new(path: &str, config: &Config) -> Result<Self> {
+    pub fn new(path: &str, config: &Config, has_log: bool) -> Result<Self> {
         let policy = (config.policy_mode != "off")
             .then(|| Policy::new(&config.policy_allow_imports, &config.policy_deny_imports));
-        let monitor = Arc::new(Monitor::new(config.monitor_enabled, config.monitor_event_capacity)?);
+        let monitor = Arc::new(Monitor::new(&monitoring(config, has_log))?);
         Ok(Execution {
             rules: policy.as_ref().map(Policy::identity).unwrap_or_default(),
             policy,
@@ -246,6 +249,20 @@ impl Execution {
             Err(error) if error.code() != Code::Syntax => Err(error),
             _ => Ok(prepared.verdict.get().cloned().unwrap_or(Ok(()))),
         }
+    }
+}
+
+/// What the monitor is to be.
+fn monitoring(config: &Config, has_log: bool) -> monitor::Settings {
+    let unless_0 = |number: u64, duration: fn(u64) -> Duration| (number > 0).then(|| duration(number));
+    monitor::Settings {
+        is_enabled: config.monitor_enabled,
+        capacity: config.monitor_event_capacity,
+        alert_interval: Duration::from_secs(config.monitor_alert_interval_s),
+        slow_after: unless_0(config.monitor_slow_run_ms, Duration::from_millis),
+        log_level: LogLevel::named(&config.monitor_log_level).filter(|_| has_log),
+        history_interval: unless_0(config.monitor_history_interval_s, Duration::from_secs),
+        memory_threshold: config.memory_alert_threshold,
     }
 }
 

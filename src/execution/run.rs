@@ -86,11 +86,13 @@ impl Execution {
             }
         };
         result.duration = started.elapsed();
-        self.monitor.count_run(result.outcome, result.is_cached, result.duration);
-        self.store.count_use(&result.skill, result.version, result.outcome, verdict(&result, options));
-        if let Some(failure) = &result.failure {
-            self.report_failure(&result, failure);
+        let is_slow = self.count(&mut result);
+        if result.failure.is_some() || is_slow {
+            self.report(&result, is_slow);
         }
+        self.say(&result);
+        // Last: that a skill is set aside is told after what it is set aside for.
+        self.store.count_use(&result.skill, result.version, result.outcome, verdict(&result, options));
         Ok(result)
     }
 
@@ -306,20 +308,9 @@ impl Execution {
             ];
             self.monitor.event("sandbox_level", severity, &message, fields);
         }
-        self.sandbox.run(job, limits, cancel)
-    }
-
-    fn report_failure(&self, result: &RunResult, failure: &Failure) {
-        let name = result.outcome.name();
-        let message =
-            format!("skill `{}` version {} ended as {name}: {}", result.skill, result.version, failure.message);
-        let fields = vec![
-            ("skill", Value::from(&*result.skill)),
-            ("version", Value::from(result.version)),
-            ("outcome", Value::from(name)),
-            ("trace", Value::from(result.trace.as_deref())),
-        ];
-        self.monitor.event("run_failed", Severity::Warning, &message, fields);
+        let report = self.sandbox.run(job, limits, cancel)?;
+        self.monitor.count_child(report.usage.peak_memory);
+        Ok(report)
     }
 }
 

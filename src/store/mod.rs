@@ -28,7 +28,7 @@ mod watch;
 mod writer;
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -155,6 +155,36 @@ impl Deferred for Behind {
             }
             _ => {}
         }
+    }
+}
+
+/// How many calls of a version ended in one way on one day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DayCount {
+    /// Days since 1970-01-01, UTC.
+    pub day: u32,
+    /// The skill.
+    pub skill: String,
+    /// Its version.
+    pub version: u32,
+    /// How they ended.
+    pub outcome: Outcome,
+    /// How many.
+    pub count: u64,
+}
+
+impl DayCount {
+    /// `{"day", "skill", "version", "outcome", "count"}`, the day as `2026-01-31`.
+    pub fn to_value(&self) -> Value {
+        let day = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(self.day) * 86_400);
+        let day = humantime::format_rfc3339_seconds(day).to_string();
+        Value::object([
+            ("day", Value::from(day.split('T').next().unwrap_or_default())),
+            ("skill", Value::from(self.skill.as_str())),
+            ("version", Value::from(self.version)),
+            ("outcome", Value::from(self.outcome.name())),
+            ("count", Value::from(self.count)),
+        ])
     }
 }
 
@@ -413,6 +443,48 @@ impl Store {
             ),
             ("log_bytes", Value::from(log.map_or(0, |log| log.len()))),
         ]))
+    }
+
+    /// How the calls of every skill that is there, or of one, ended, by day (UTC, counted from 1970), skill, version and outcome, the oldest
+    /// day first. [`Code::NotFound`] for a skill that is not there.
+    pub fn outcomes_by_day(&self, id: Option<&str>) -> Result<Vec<DayCount>> {
+        self.catch_up();
+        let connection = self.pool.get()?;
+        if let Some(id) = id {
+            revision(&connection, id, 0)?;
+        }
+        let sql = "SELECT o.day, s.id, o.version, o.outcome, o.count FROM outcomes o JOIN skills s ON s.key = o.skill
+                   WHERE s.newest > s.removed_through AND o.version > s.removed_through AND (?1 IS NULL OR s.id = ?1)
+                   -- What somebody else wrote has no date.
+                   AND o.day BETWEEN 0 AND 2932896
+                   ORDER BY o.day, s.id, o.version, o.outcome";
+        let mut statement = connection.prepare_cached(sql).map_err(translate)?;
+        let rows =
+            statement.query_map([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)));
+        let rows: Vec<(u32, String, u32, usize, u64)> = rows.and_then(Iterator::collect).map_err(translate)?;
+        let known = |(day, skill, version, outcome, count)| {
+            Some(DayCount { day, skill, version, outcome: *Outcome::ALL.get(outcome)?, count })
+        };
+        Ok(rows.into_iter().filter_map(known).collect())
+    }
+
+    /// What the page caches of the connections take at most, in bytes; nothing for a database in memory.
+    pub fn pool_memory(&self) -> Option<u64> {
+        /// SQLite's own bound for each connection, which the pool leaves as it is.
+        const PAGE_CACHE: u64 = 2000 * 1024;
+        let file = self.origin.as_ref()?.beside("");
+        let size = std::fs::metadata(file).map_or(PAGE_CACHE, |file| file.len());
+        Some(size.min(PAGE_CACHE).saturating_mul(self.pool.stats().open as u64))
+    }
+
+    /// What the embeddings take in memory, in bytes.
+    pub fn vector_memory(&self) -> u64 {
+        self.vectors.bytes()
+    }
+
+    /// Lets go of the embeddings in memory until the next search; says how many bytes they took.
+    pub fn unload_vectors(&self) -> u64 {
+        self.vectors.unload()
     }
 
     /// The pool's numbers.

@@ -17,7 +17,7 @@ fn open_with(path: &str, options: &[(&str, &str)]) -> Result<Store> {
 }
 
 pub(super) fn open_as(path: &str, config: &Config) -> Result<Store> {
-    Store::open(path, config, &Arc::new(Monitor::new(true, 64).expect("a monitor")))
+    Store::open(path, config, &Arc::new(Monitor::new(&crate::monitor::tests::settings()).expect("a monitor")))
 }
 
 fn count(store: &Store, id: &str, outcome: Outcome) {

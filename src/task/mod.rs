@@ -16,6 +16,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::call::{Data, RunOptions};
 use crate::error::{Code, Error, Result};
 use crate::execution::{Execution, Given};
+use crate::json::Value;
 use crate::result::RunResult;
 use crate::sandbox::{CancelToken, with_signals_blocked};
 
@@ -83,7 +84,12 @@ impl Task {
     pub fn cancel(&self) {
         self.0.cancel.cancel();
         let Some(queue) = self.0.queue.upgrade() else { return };
-        let waiting = queue.lock().waiting.remove(&self.0.skill, self.0.ticket);
+        let waiting = {
+            let mut queue = queue.lock();
+            let waiting = queue.waiting.remove(&self.0.skill, self.0.ticket);
+            queue.cancelled += u64::from(waiting.is_some());
+            waiting
+        };
         if let Some(work) = waiting {
             self.finish(Ok(RunResult::cancelled(&self.0.skill, &work.options)));
         }
@@ -135,6 +141,26 @@ struct Work {
     task: Task,
     data: Data,
     options: RunOptions,
+    since: Instant,
+}
+
+/// What a queue did and holds, at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct TaskStats {
+    /// Taken on: those that wait, run, have finished and were cancelled while they waited.
+    pub submitted: u64,
+    /// Run to their end, whatever it was.
+    pub finished: u64,
+    /// Refused because the queue was full.
+    pub refused: u64,
+    /// Cancelled, or ended by closing, while they waited.
+    pub cancelled: u64,
+    /// Waiting now.
+    pub waiting: usize,
+    /// Running now.
+    pub running: usize,
+    /// Threads.
+    pub workers: usize,
 }
 
 /// The queue and its workers.
@@ -158,6 +184,10 @@ struct Queue {
     workers: Vec<JoinHandle<()>>,
     idle: usize,
     is_closed: bool,
+    submitted: u64,
+    finished: u64,
+    refused: u64,
+    cancelled: u64,
 }
 
 impl TaskQueue {
@@ -174,6 +204,7 @@ impl TaskQueue {
             return Err(Error::new(Code::Closed, "the library is closed"));
         }
         if queue.waiting.len() >= self.capacity {
+            queue.refused += 1;
             let message =
                 format!("{} tasks are waiting already (task.queue); wait for one or submit later", self.capacity);
             return Err(Error::new(Code::Busy, message));
@@ -191,7 +222,8 @@ impl TaskQueue {
             }
         }
         let (skill, ticket) = (&task.0.skill, task.0.ticket);
-        queue.waiting.push(skill, ticket, Work { task: task.clone(), data, options });
+        queue.waiting.push(skill, ticket, Work { task: task.clone(), data, options, since: Instant::now() });
+        queue.submitted += 1;
         drop(queue);
         self.shared.arrived.notify_one();
         Ok(task)
@@ -202,11 +234,27 @@ impl TaskQueue {
         let mut queue = self.shared.lock();
         queue.is_closed = true;
         let mut waiting = std::mem::take(&mut queue.waiting);
+        queue.cancelled += waiting.len() as u64;
         drop(queue);
         self.shared.arrived.notify_all();
         while let Some(work) = waiting.take_next() {
             work.task.finish(Err(closed()));
         }
+    }
+
+    /// What it did and holds.
+    pub fn stats(&self) -> TaskStats {
+        let queue = self.shared.lock();
+        let Queue { submitted, finished, refused, cancelled, .. } = *queue;
+        let waiting = queue.waiting.len();
+        // Taken on and neither waiting nor over.
+        let running = usize::try_from(submitted - finished - cancelled).unwrap_or(usize::MAX) - waiting;
+        TaskStats { submitted, finished, refused, cancelled, waiting, running, workers: queue.workers.len() }
+    }
+
+    /// How many tasks may wait, and how many threads there may be.
+    pub fn bounds(&self) -> [usize; 2] {
+        [self.capacity, self.max_workers]
     }
 
     /// Waits until the workers of a closed queue are gone.
@@ -223,9 +271,27 @@ fn closed() -> Error {
     Error::new(Code::Cancelled, "the library was closed before the task finished")
 }
 
+impl TaskStats {
+    /// `{"submitted", "finished", "refused", "cancelled", "waiting", "running", "workers", "max_waiting", "max_workers"}`.
+    pub fn to_value(self, [max_waiting, max_workers]: [usize; 2]) -> Value {
+        let TaskStats { submitted, finished, refused, cancelled, waiting, running, workers } = self;
+        let counters =
+            [("submitted", submitted), ("finished", finished), ("refused", refused), ("cancelled", cancelled)];
+        let gauges = [("waiting", waiting), ("running", running), ("workers", workers)];
+        let bounds = [("max_waiting", max_waiting), ("max_workers", max_workers)];
+        let counters = counters.map(|(name, number)| (name, Value::from(number)));
+        Value::object(
+            counters
+                .into_iter()
+                .chain(gauges.into_iter().chain(bounds).map(|(name, number)| (name, Value::from(number)))),
+        )
+    }
+}
+
 impl QueueShared {
     fn work(&self, execution: &Arc<Execution>) {
-        while let Some(Work { task, data, options }) = self.next() {
+        while let Some(Work { task, data, options, since }) = self.next() {
+            execution.monitor.count_wait(since.elapsed());
             let run = || {
                 let skill = &task.0.skill;
                 if task.0.cancel.is_cancelled() {
@@ -235,7 +301,11 @@ impl QueueShared {
             };
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
             let result = result.unwrap_or_else(|_| Err(Error::new(Code::Panic, "the run met a bug in this library")));
-            let is_closed = self.lock().is_closed;
+            let is_closed = {
+                let mut queue = self.lock();
+                queue.finished += 1;
+                queue.is_closed
+            };
             let ended = result.as_ref().is_ok_and(|result| result.outcome != crate::Outcome::Cancelled);
             task.finish(if is_closed && !ended { Err(closed()) } else { result });
         }

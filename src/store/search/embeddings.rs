@@ -109,6 +109,17 @@ impl Vectors {
         ]))
     }
 
+    /// What they take in memory now.
+    pub fn bytes(&self) -> u64 {
+        self.read().index.as_ref().map_or(0, VectorIndex::bytes) as u64
+    }
+
+    /// Lets go of what is in memory, until the next search; says what it took.
+    pub fn unload(&self) -> u64 {
+        let loaded = std::mem::take(&mut *self.loaded.write().unwrap_or_else(PoisonError::into_inner));
+        loaded.index.as_ref().map_or(0, VectorIndex::bytes) as u64
+    }
+
     /// What is in memory, after what has changed was read.
     fn current(&self, connection: &Connection, generation: Option<Generation>) -> Result<RwLockReadGuard<'_, Loaded>> {
         {
