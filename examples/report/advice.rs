@@ -4,7 +4,7 @@ use skillcache::json::Value;
 
 use crate::document::{at, items, members, number, text};
 use crate::markup::{NAME, SENTENCE, foreign};
-use crate::page::table;
+use crate::page::blocks;
 use crate::units;
 
 /// The most recommendations, and the most numbers of one, that are shown.
@@ -33,7 +33,7 @@ fn card(advice: &Value) -> String {
         let number = value.as_f64().filter(|number| number.is_finite())?;
         Some(format!("{} {}", foreign(&name.replace('_', " "), NAME), plain(number)))
     });
-    let sample = number(advice, "sample").map(|sample| format!("{} looked at", units::count(sample)));
+    let sample = number(advice, "sample").map(|sample| format!("sample {}", units::count(sample)));
     let evidence: Vec<String> = numbers.chain(sample).collect();
     format!(
         "<li class=\"{severity}\"><p><b>{}</b> <span class=\"tag\">{severity}</span></p><p>{}</p><p class=\"evidence\">{}</p></li>",
@@ -57,7 +57,7 @@ fn health(document: &Value) -> String {
     let all = text(document, "health.status").map(status).unwrap_or_default();
     format!(
         "<p class=\"all\">All in all: {all}</p>{}",
-        table("Health of each part", &["Part", "State", "What was found", "#Answered in"], &rows)
+        blocks("Health of each part", &["Part", "State", "~What was found", "#Answered in"], &rows)
     )
 }
 

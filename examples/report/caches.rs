@@ -68,7 +68,7 @@ fn second_level(document: &Value) -> String {
         ("Refused", units::count(count(results, "refused"))),
         ("Damaged", units::count(count(results, "damaged"))),
     ];
-    format!("<div><h3>Results in the file</h3><p>They outlive the process.</p>{}</div>", facts(&rows))
+    format!("<div><header><h3>Results in the file</h3><p>They outlive the process.</p></header>{}</div>", facts(&rows))
 }
 
 fn numbers(document: &Value) -> String {

@@ -54,6 +54,10 @@ impl Ranged for Axis {
 const FINE: i32 = 8;
 /// The size of letters, in pixels of the page.
 const LETTERS: i32 = 11;
+/// About how wide one of them is, in most fonts at most.
+const LETTER: i32 = 7;
+/// The least room for the names on the vertical axis: mostly all of them fit, and charts begin at one line.
+const LEFT: i32 = 44;
 /// What plotters divides sizes of letters by when it writes SVG.
 const PLOTTERS_LETTERS: f64 = 1.24;
 
@@ -169,31 +173,27 @@ impl Scale {
     }
 }
 
-/// What is to the left of, and below, what is drawn.
-struct Margins {
-    left: i32,
-    right: i32,
-}
-
 /// The axes, with lines across where the vertical one has its marks.
 fn plane<'a, 'b>(
     sheet: &'a Sheet<'b>,
-    margins: &Margins,
+    right: i32,
     (x, x_label): (Axis, &dyn Fn(&f64) -> String),
     (y, y_label): (&Scale, &dyn Fn(&f64) -> String),
 ) -> Result<Plane<'a, 'b>, Box<dyn Error>> {
     let vertical = Axis::new(0.0..y.top, y.marks.clone());
+    let longest = y.marks.iter().map(|mark| y_label(mark).chars().count()).max().unwrap_or(0);
+    let left = i32::try_from(longest).map_or(LEFT, |letters| LEFT.max(letters * LETTER + 8));
     let mut plane = ChartBuilder::on(sheet)
         .margin_top(fine(8))
-        .margin_right(fine(margins.right))
+        .margin_right(fine(right))
         .x_label_area_size(fine(20))
-        .y_label_area_size(fine(margins.left))
+        .y_label_area_size(fine(left))
         .build_cartesian_2d(x, vertical)?;
     plane
         .configure_mesh()
         .disable_x_mesh()
-        .disable_y_axis()
-        .axis_style(line(ink::AXIS, 1.0))
+        // The one line that is wanted of them is drawn below.
+        .axis_style(TRANSPARENT)
         .bold_line_style(line(ink::RULE, 1.0))
         .light_line_style(TRANSPARENT)
         .set_all_tick_mark_size(fine(3))
@@ -201,6 +201,8 @@ fn plane<'a, 'b>(
         .x_label_formatter(x_label)
         .y_label_formatter(y_label)
         .draw()?;
+    let across = plane.as_coord_spec().get_x_range();
+    plane.draw_series([PathElement::new([(across.start, 0.0), (across.end, 0.0)], line(ink::AXIS, 1.0))])?;
     Ok(plane)
 }
 
@@ -232,8 +234,7 @@ pub fn days(days: &[Day], (first, last): (i64, i64), words: (&str, &str)) -> Dra
             let marks = marks.iter().map(|day| *day as f64 + 0.5).collect();
             let across = Axis::new(first as f64..last as f64 + 1.0, marks);
             let name = |day: &f64| clock::short_day(day.floor() as i64);
-            let plane =
-                plane(sheet, &Margins { left: 44, right: 8 }, (across, &name), (&scale, &|y| units::count(*y)))?;
+            let plane = plane(sheet, 16, (across, &name), (&scale, &|y| units::count(*y)))?;
             days.iter().map(|day| bar(sheet, &plane, day)).collect()
         })
     })
@@ -252,7 +253,7 @@ fn bar(sheet: &Sheet, plane: &Plane, day: &Day) -> Drawn {
         let (_, top) = place(0.0, sum);
         // A single failure among thousands is still to be seen; and what is tall enough stands apart from what it stands on.
         let top = top.min(base - fine(3) / 2);
-        let gap = if base < ground && base - top > fine(4) { FINE } else { 0 };
+        let gap = if base < ground && base - top > fine(4) { FINE / 2 } else { 0 };
         sheet.draw(&Rectangle::new([(middle - half, top), (middle + half, base - gap)], colour.colour().filled()))?;
         base = top;
     }
@@ -279,11 +280,13 @@ pub struct Strip {
 pub fn strips(strips: &[Strip], words: (&str, &str)) -> Drawn {
     let used = strips.iter().flat_map(|strip| strip.shares.iter().filter(|(_, _, share)| *share > 0.0));
     let (low, high) = used.fold((f64::MAX, f64::MIN), |(low, high), (from, to, _)| (low.min(*from), high.max(*to)));
-    let (low, high) = if low < high { (low.log10().floor(), high.log10().ceil()) } else { (0.0, 8.0) };
+    // What takes less than a microsecond is counted as one: there is no decade before it.
+    let low = if low < 1.0 { low.log10() } else { low.log10().floor() };
+    let (low, high) = if high > 0.0 { (low, high.log10().ceil().max(low + 1.0)) } else { (0.0, 8.0) };
     let count = i32::try_from(strips.len()).unwrap_or(1);
-    both([broad(74 * count + 20), Frame { height: 74 * count + 20, ..CELL }], |frame, class| {
+    both([broad(82 * count + 20), Frame { height: 82 * count + 20, ..CELL }], |frame, class| {
         svg(frame, class, words, |sheet| {
-            let (rows, axis) = sheet.split_vertically(fine(74 * count));
+            let (rows, axis) = sheet.split_vertically(fine(82 * count));
             for (strip, row) in strips.iter().zip(rows.split_evenly((strips.len(), 1))) {
                 one_strip(&row, strip, (low, high))?;
             }
@@ -302,12 +305,12 @@ fn place_of(micros: f64, (low, high): (f64, f64), width: i32) -> i32 {
 fn one_strip(row: &Sheet, strip: &Strip, range: (f64, f64)) -> Result<(), Box<dyn Error>> {
     let (width, height) = row.dim_in_pixel();
     let (width, ground) = (width as i32, height as i32 - fine(2));
-    let room = ground - fine(26);
+    let room = ground - fine(34);
     let tallest = strip.shares.iter().map(|(_, _, share)| *share).fold(0.0, f64::max);
     let below = |anchor| Pos::new(anchor, VPos::Top);
-    row.draw(&Text::new(strip.name, (fine(4), fine(8)), letters(ink::STRONG).pos(below(HPos::Left))))?;
+    row.draw(&Text::new(strip.name, (fine(4), fine(10)), letters(ink::STRONG).pos(below(HPos::Left))))?;
     let note = letters(ink::LABEL).pos(below(HPos::Right));
-    row.draw(&Text::new(strip.note.as_str(), (width - fine(4), fine(8)), note))?;
+    row.draw(&Text::new(strip.note.as_str(), (width - fine(4), fine(10)), note))?;
     for (from, to, share) in strip.shares.iter().filter(|(_, _, share)| *share > 0.0) {
         let (left, right) = (place_of(*from, range, width), place_of(*to, range, width) - fine(1));
         let tall = ((share / tallest * f64::from(room)) as i32).max(FINE);
@@ -323,14 +326,14 @@ fn one_strip(row: &Sheet, strip: &Strip, range: (f64, f64)) -> Result<(), Box<dy
 
 /// The names of the powers of ten, as many as there is room for.
 fn decades(axis: &Sheet, range: (f64, f64), width: i32) -> Result<(), Box<dyn Error>> {
-    let (low, high) = (range.0 as i32, range.1 as i32);
+    let (low, high) = (range.0.ceil() as i32, range.1 as i32);
     let every = usize::try_from((high - low) * 44 / width + 1).unwrap_or(1);
     for decade in (low..=high).step_by(every) {
         let micros = 10f64.powi(decade);
         let number = units::micros(micros).replace(".00", "").replace(".0", "");
         let side = match decade {
-            first if first == low => HPos::Left,
-            last if last == high => HPos::Right,
+            first if f64::from(first) == range.0 => HPos::Left,
+            last if f64::from(last) == range.1 => HPos::Right,
             _ => HPos::Center,
         };
         let at = (place_of(micros, range, fine(width)), fine(6));
@@ -362,14 +365,14 @@ pub fn curves(
         let (marks, form) = clock::time_marks(from, to, 4);
         let across = Axis::new(from..to, marks);
         let time = |seconds: &f64| form.text(*seconds);
-        let mut plane = plane(sheet, &Margins { left: 44, right: 20 }, (across, &time), (scale, name))?;
+        let mut plane = plane(sheet, 20, (across, &time), (scale, name))?;
         for curve in curves {
             for piece in curve.points.split(|(_, value)| value.is_none()).filter(|piece| !piece.is_empty()) {
                 let points = piece.iter().map(|(time, value)| (*time, value.unwrap_or(0.0).clamp(0.0, scale.top)));
                 draw_piece(&mut plane, curve, points.collect())?;
             }
         }
-        if let Some(bound) = bound.filter(|bound| *bound <= scale.top) {
+        if let Some(bound) = bound.filter(|bound| (0.0..=scale.top).contains(bound)) {
             let dash = line(ink::ALARM, 1.0);
             plane.draw_series(DashedLineSeries::new([(from, bound), (to, bound)], fine_u32(3), fine_u32(3), dash))?;
         }
@@ -445,7 +448,7 @@ mod tests {
         let name = |value: &f64| units::count(*value);
         for odd in [1e308, -1e308, 0.0] {
             let curve = Curve { ink: ink::FIRST, points: vec![(0.0, Some(odd)), (1.0, Some(odd))], is_filled: true };
-            curves(&[curve], (0.0, 0.0), (&Scale::of(odd), &name), None, WORDS).expect("drawn");
+            curves(&[curve], (0.0, 0.0), (&Scale::of(odd), &name), Some(odd), WORDS).expect("drawn");
             let strip = Strip { name: "a", note: String::new(), shares: vec![(1.0, 2.0, odd)], lines: vec![odd] };
             strips(&[strip], WORDS).expect("drawn");
             days(&[day(1, odd, 0.0)], (1, 1), WORDS).expect("drawn");

@@ -20,23 +20,27 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 /// What lies between two marks of an axis of times, in seconds.
-const STEPS: [f64; 17] = [
+const STEPS: [f64; 21] = [
     1.0,
     2.0,
     5.0,
     10.0,
+    15.0,
     30.0,
     60.0,
     120.0,
     300.0,
     600.0,
+    900.0,
     1_800.0,
     3_600.0,
     7_200.0,
     10_800.0,
+    14_400.0,
     21_600.0,
     43_200.0,
     DAY_S,
+    2.0 * DAY_S,
     7.0 * DAY_S,
 ];
 
@@ -86,6 +90,12 @@ pub fn moment(time: SystemTime) -> String {
 pub fn to_the_minute(rfc3339: &str) -> Option<String> {
     let text = text(seconds(rfc3339)?);
     Some(format!("{} {}", &text[..10], &text[11..16]))
+}
+
+/// `2026-11-26`, of a day counted from 1970.
+#[cfg(test)]
+pub fn iso_day(day: i64) -> String {
+    text(day as f64 * DAY_S)[..10].to_owned()
 }
 
 /// Which days of an axis have a mark: at most `most`, evenly, counted from the last.

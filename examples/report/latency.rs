@@ -7,8 +7,7 @@ use crate::document::{at, count, items, number};
 use crate::page::{Part, figure, nothing_yet, shown, table};
 use crate::units;
 
-const KINDS: [(&str, &str); 3] =
-    [("cached", "Answered from memory"), ("executed", "Executed"), ("queue", "Waited in the queue")];
+const KINDS: [(&str, &str); 3] = [("cached", "From memory"), ("executed", "Executed"), ("queue", "In the queue")];
 
 pub fn section(document: &Value) -> Part {
     let measured: Vec<_> = KINDS

@@ -6,7 +6,7 @@ use crate::chart::Scale;
 use crate::document::{at, count, items, number, text};
 use crate::history::{History, Step, largest, summary};
 use crate::markup::{NAME, SENTENCE, foreign};
-use crate::page::{Part, facts, figure, nothing_yet, row, shown, table};
+use crate::page::{Part, blocks, facts, figure, nothing_yet, row, shown, table};
 use crate::{clock, ink, units};
 
 /// The most words of a list, and the most events, that are shown.
@@ -53,7 +53,7 @@ fn memory_limits(document: &Value) -> String {
         ("Of the limit", shown(memory, "percent", |percent| units::share(percent / 100.0))),
         ("Alert from", shown(memory, "threshold", units::share)),
     ];
-    format!("<div><h3>The process</h3><p>Without its children.</p>{}</div>", facts(&rows))
+    format!("<div><header><h3>The process</h3><p>Without its children.</p></header>{}</div>", facts(&rows))
 }
 
 fn memory_parts(document: &Value) -> String {
@@ -70,7 +70,10 @@ fn memory_parts(document: &Value) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    format!("<div><h3>What of it is the library's</h3><p>As it counts itself.</p>{}</div>", facts(&rows))
+    format!(
+        "<div><header><h3>What of it is the library's</h3><p>As it counts itself.</p></header>{}</div>",
+        facts(&rows)
+    )
 }
 
 pub fn sandbox(document: &Value) -> String {
@@ -124,7 +127,7 @@ fn event_list(events: &[Value]) -> String {
     }
     let caption =
         format!("The newest {} of {} events", units::count(rows.len() as f64), units::count(events.len() as f64));
-    format!("<h3>Newest events</h3>{}", table(&caption, &["Kind", "Severity", "Time (UTC)", "Message"], &rows))
+    format!("<h3>Newest events</h3>{}", blocks(&caption, &["Kind", "Severity", "Time (UTC)", "~Message"], &rows))
 }
 
 fn event(event: &Value) -> Option<Vec<String>> {

@@ -9,6 +9,8 @@ mod caches;
 mod chart;
 mod clock;
 mod document;
+#[cfg(test)]
+mod fixture;
 mod headline;
 mod history;
 mod ink;
@@ -128,14 +130,20 @@ fn read_library(path: &Path, statistics: Option<&Path>) -> Answer<Value> {
     let name = path.to_str().ok_or_else(|| format!("the path {shown} is not UTF-8"))?;
     let mut config = Config::default();
     config.set("store.access", "read_only")?;
-    let library = Library::open(name, &config).map_err(|error| format!("{shown}: {error}"))?;
+    let library = Library::open(name, &config).map_err(|error| about(path, &error))?;
     let members = match saved {
         Some(saved) => saved,
-        None => counted(&library).map_err(|error| format!("{shown}: {error}"))?,
+        None => counted(&library).map_err(|error| about(path, &error))?,
     };
     let counters = if statistics.is_some() { "saved" } else { "fresh" };
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or(name);
-    kept(&library, name, counters, members).map_err(|error| format!("{shown}: {error}").into())
+    kept(&library, name, counters, members).map_err(|error| about(path, &error).into())
+}
+
+/// An error with the file that it is about, unless it names it.
+fn about(path: &Path, error: &skillcache::Error) -> String {
+    let (message, shown) = (error.to_string(), path.display().to_string());
+    if message.contains(&shown) { message } else { format!("{shown}: {message}") }
 }
 
 /// The saved members: those of the object that has `stats` among them, or `stats` alone.
@@ -163,8 +171,8 @@ fn read_statistics(path: &Path) -> Answer<Vec<(String, Value)>> {
 /// What a library that is open counts and says of itself.
 fn counted(library: &Library) -> skillcache::Result<Vec<(String, Value)>> {
     // First, because asking changes it.
-    let stats = library.stats()?;
-    let members = [("stats", stats), ("health", library.health()?)];
+    let (stats, history) = (library.stats()?, library.history()?);
+    let members = [("stats", stats), ("history", history), ("health", library.health()?)];
     Ok(members.map(|(name, value)| (name.to_owned(), value)).into())
 }
 
@@ -179,6 +187,69 @@ fn kept(library: &Library, name: &str, counters: &str, members: Vec<(String, Val
         ("made", Value::from(clock::moment(SystemTime::now()))),
         ("counters", Value::from(counters)),
     ]);
-    let own = [("source", source), ("skills", Value::from(records)), ("skills_count", Value::from(count))];
+    let own = [
+        ("source", source),
+        ("outcomes", library.outcomes(None)?),
+        ("skills", Value::from(records)),
+        ("skills_count", Value::from(count)),
+    ];
     Ok(Value::Object(own.map(|(name, value)| (name.to_owned(), value)).into_iter().chain(members).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(line: &str) -> Answer<Request> {
+        read_arguments(line.split_whitespace().map(Into::into))
+    }
+
+    #[test]
+    fn arguments_are_read_in_any_order() {
+        let request = arguments("--out a.html skills.db --stats s.json").expect("read");
+        let paths = [request.library, request.statistics, Some(request.out)].map(|path| path.expect("given"));
+        assert_eq!(paths, ["skills.db", "s.json", "a.html"].map(PathBuf::from));
+        for wrong in ["a b", "--wrong", "a --out", "a --stats", "--stats s.json"] {
+            let error = arguments(wrong).expect_err(wrong).to_string();
+            assert!(error.contains("usage: report"), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn statistics_are_bare_or_beside_others() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("s.json");
+        let read = |text: &str| {
+            fs::write(&path, text).expect("written");
+            let members = read_statistics(&path).map_err(|error| error.to_string())?;
+            Ok::<_, String>(members.into_iter().map(|(name, _)| name).collect::<Vec<_>>())
+        };
+        assert_eq!(read(r#"{"runs": {}, "caches": {}}"#).expect("bare"), ["stats"]);
+        // What comes from the file of the library is not taken from here.
+        let beside = r#"{"stats": {}, "history": {}, "skills": [1], "source": {"name": "x"}}"#;
+        assert_eq!(read(beside).expect("beside"), ["stats", "history"]);
+        for (wrong, why) in
+            [("", "is not JSON"), ("[1]", "is an array"), ("{}", "neither"), (r#"{"a": 1, "a": 2}"#, "duplicate")]
+        {
+            let error = read(wrong).expect_err(wrong);
+            assert!(error.contains(why), "{wrong}: {error}");
+        }
+        assert!(read_statistics(folder.path()).is_err() && read_statistics(Path::new("/nowhere/s.json")).is_err());
+    }
+
+    #[test]
+    fn a_page_is_written_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let out = folder.path().join("a.html");
+        write_whole(&out, "first").expect("written");
+        write_whole(&out, "second").expect("written again");
+        assert_eq!(fs::read_to_string(&out).expect("read"), "second");
+        assert!(write_whole(&folder.path().join("no/a.html"), "x").is_err());
+        let request =
+            |library: &Path, out: &Path| Request { library: Some(library.into()), statistics: None, out: out.into() };
+        assert!(refuse_to_overwrite(&request(&out, &folder.path().join("./a.html"))).is_err());
+        assert!(refuse_to_overwrite(&request(&out, folder.path())).is_err());
+        refuse_to_overwrite(&request(Path::new("skills.db"), &out)).expect("an older page is overwritten");
+        assert_eq!(fs::read_dir(folder.path()).expect("read").count(), 1, "nothing is left behind");
+    }
 }

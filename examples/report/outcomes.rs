@@ -8,7 +8,7 @@ use crate::chart::{self, Day};
 use crate::document::{items, number, text};
 use crate::ink::OUTCOMES;
 use crate::markup::{NAME, foreign};
-use crate::page::{Part, figure, nothing_yet, table};
+use crate::page::{Part, blocks, figure, nothing_yet, table};
 use crate::{clock, units};
 
 /// The most days that are drawn.
@@ -121,10 +121,10 @@ fn failing(rows: &[Value]) -> String {
         ]
     };
     let rows: Vec<Vec<String>> = skills.iter().take(MOST_SKILLS).map(row).collect();
-    let headings = ["Skill", "#Not succeeded", "#Of its runs", "How they ended"];
+    let headings = ["Skill", "#Not succeeded", "#Of its runs", "~How they ended"];
     format!(
         "<h3>Where runs do not succeed</h3>{}",
-        table("Skills with the most runs that did not succeed", &headings, &rows)
+        blocks("Skills with the most runs that did not succeed", &headings, &rows)
     )
 }
 

@@ -103,22 +103,35 @@ pub fn row(parts: &[String]) -> String {
 /// A table: a caption for those who do not see where it stands, headings, and rows whose first cell names them. Everything is HTML already.
 /// Columns whose heading starts with `#` hold numbers.
 pub fn table(caption: &str, headings: &[&str], rows: &[Vec<String>]) -> String {
-    let class = |heading: &str| if heading.starts_with('#') { " class=\"n\"" } else { "" };
-    let head: String = headings
+    table_of("", caption, headings, rows)
+}
+
+/// A table of which each row becomes a small block where the page is narrow. Columns whose heading starts with `~` then have a line of their own.
+pub fn blocks(caption: &str, headings: &[&str], rows: &[Vec<String>]) -> String {
+    table_of(" class=\"blocks\"", caption, headings, rows)
+}
+
+fn table_of(attribute: &str, caption: &str, headings: &[&str], rows: &[Vec<String>]) -> String {
+    let columns: Vec<(&str, &str)> = headings
         .iter()
-        .map(|heading| format!("<th scope=\"col\"{}>{}</th>", class(heading), heading.trim_start_matches('#')))
+        .map(|heading| match heading.split_at(1) {
+            ("#", name) => (" class=\"n\"", name),
+            ("~", name) => (" class=\"wide\"", name),
+            _ => ("", *heading),
+        })
         .collect();
-    let cells = |row: &Vec<String>| -> String {
-        let cells = row.iter().zip(headings).enumerate().map(|(index, (cell, heading))| match index {
+    let head: String = columns.iter().map(|(class, name)| format!("<th scope=\"col\"{class}>{name}</th>")).collect();
+    let line = |row: &Vec<String>| -> String {
+        let cells = row.iter().zip(&columns).enumerate().map(|(index, (cell, (class, name)))| match index {
             0 => format!("<th scope=\"row\">{cell}</th>"),
-            _ => format!("<td{}>{cell}</td>", class(heading)),
+            _ => format!("<td{class} data-name=\"{name}\">{cell}</td>"),
         });
-        cells.collect()
+        format!("<tr>{}</tr>\n", cells.collect::<String>())
     };
-    let body: String = rows.iter().map(|row| format!("<tr>{}</tr>\n", cells(row))).collect();
+    let body: String = rows.iter().map(line).collect();
     format!(
-        "<div class=\"scroll\" role=\"region\" aria-label=\"{caption}\" tabindex=\"0\"><table><caption>{caption}</caption>\
-         <thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>"
+        "<div class=\"scroll\" role=\"region\" aria-label=\"{caption}\" tabindex=\"0\"><table{attribute}>\
+         <caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>"
     )
 }
 
@@ -136,4 +149,125 @@ pub fn shown(value: &Value, path: &str, unit: impl Fn(f64) -> String) -> String 
 /// `entries of bound`.
 pub fn of_bound(value: &Value, size: &str, bound: &str, unit: impl Fn(f64) -> String) -> String {
     format!("{} of {}", unit(count(value, size)), unit(count(value, bound)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{self, HOSTILE};
+    use proptest::prelude::*;
+
+    const SECTIONS: [&str; 10] =
+        ["headline", "advice", "outcomes", "skills", "latency", "caches", "load", "memory", "sandbox", "events"];
+    const TAGS: &str = "!DOCTYPE html head meta title style body header main footer section h1 h2 h3 p b i small code bdi time div ul li dl dt \
+        dd table caption thead tbody tr th td span details summary figure figcaption svg desc rect polyline polygon line circle text";
+    const ATTRIBUTES: &str = "lang charset http-equiv content name id class aria-labelledby aria-label aria-hidden role tabindex scope data-name \
+        datetime style width height viewBox x y x1 y1 x2 y2 cx cy r points fill stroke stroke-width opacity dy text-anchor font-size";
+
+    fn made() -> String {
+        page(&fixture::document()).expect("made")
+    }
+
+    /// The names of all elements, and of all their attributes.
+    fn names(html: &str) -> (Vec<String>, Vec<String>) {
+        let (mut tags, mut attributes) = (Vec::new(), Vec::new());
+        for tag in html.split('<').skip(1) {
+            let (inside, _) = tag.split_once('>').expect("every tag ends");
+            let inside = inside.trim_end_matches('/');
+            tags.push(inside.trim_start_matches('/').split(' ').next().unwrap_or_default().to_owned());
+            // Outside of quotes: every second piece.
+            let outside: String = inside.split('"').step_by(2).collect::<Vec<_>>().join(" ");
+            attributes.extend(outside.split(' ').skip(1).filter_map(|word| word.strip_suffix('=')).map(str::to_owned));
+        }
+        (tags, attributes)
+    }
+
+    #[test]
+    fn all_sections_are_there_with_their_drawings() {
+        let made = made();
+        for section in SECTIONS {
+            assert!(made.contains(&format!("<section id=\"{section}\"")), "{section}");
+        }
+        assert_eq!(made.matches("<figure>").count(), 8);
+        assert_eq!(made.matches("<svg ").count(), 10, "two of them in two sizes");
+        for word in ["Nothing yet", "NaN", ">inf<", " inf "] {
+            assert!(!made.contains(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn nothing_from_outside_becomes_markup() {
+        let made = made();
+        for text in HOSTILE.into_iter().filter(|text| text.contains(['<', '"', '\'', '\u{202e}'])) {
+            assert!(!made.contains(text), "{text}");
+        }
+        let (tags, attributes) = names(&made);
+        let known: Vec<&str> = TAGS.split_whitespace().collect();
+        assert!(tags.iter().all(|tag| known.contains(&tag.as_str())), "{tags:?}");
+        let known: Vec<&str> = ATTRIBUTES.split_whitespace().collect();
+        let odd: Vec<_> = attributes.iter().filter(|name| !known.contains(&name.as_str())).collect();
+        assert!(odd.is_empty(), "{odd:?}");
+        assert!(!made.contains(&"n".repeat(200)), "a name of 10,000 characters is cut");
+    }
+
+    #[test]
+    fn nothing_is_fetched() {
+        let made = made();
+        for word in ["://", "url(", "@import", "src=", "href=", "<script", "<link", "<img", "<iframe"] {
+            let outside = made.replace("&lt;", "").replace("src=x", "");
+            assert!(!outside.contains(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        for empty in ["{}", "null", r#"{"stats": {}, "history": {"samples": []}, "outcomes": [], "skills": []}"#] {
+            let made = page(&Value::parse(empty).expect("JSON")).expect("made");
+            assert!(made.matches("Nothing yet").count() >= 5, "{empty}: {made}");
+            assert!(!made.contains("<svg"), "{empty}: {made}");
+        }
+    }
+
+    /// Puts `odd` in the place of the value that is reached after `left` others.
+    fn put_at(value: &mut Value, left: &mut usize, odd: &Value) {
+        if *left == 0 {
+            *value = odd.clone();
+        }
+        *left = left.wrapping_sub(1);
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(|item| put_at(item, left, odd)),
+            Value::Object(members) => members.iter_mut().for_each(|(_, member)| put_at(member, left, odd)),
+            _ => {}
+        }
+    }
+
+    fn odd_value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            any::<f64>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            Just(Value::Null),
+            Just(Value::from(vec![1u32])),
+            Just(Value::Object(Vec::new())),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn whatever_stands_in_the_document_there_is_a_page(
+            odd in proptest::collection::vec((0..9usize, 0..400usize, odd_value()), 1..40)
+        ) {
+            let Value::Object(mut members) = fixture::document() else { unreachable!("it is an object") };
+            for (member, place, value) in odd {
+                put_at(&mut members[member].1, &mut { place }, &value);
+            }
+            let made = page(&Value::Object(members)).expect("made");
+            prop_assert!(made.ends_with("</html>\n"));
+            prop_assert_eq!(made.matches("<section ").count(), SECTIONS.len());
+            let (tags, _) = names(&made);
+            let known: Vec<&str> = TAGS.split_whitespace().collect();
+            prop_assert!(tags.iter().all(|tag| known.contains(&tag.as_str())), "{:?}", tags);
+        }
+    }
 }

@@ -4,7 +4,7 @@ use skillcache::json::Value;
 
 use crate::document::{at, count, items, number, ratio, text};
 use crate::markup::{NAME, foreign};
-use crate::page::{nothing_yet, table};
+use crate::page::{blocks, nothing_yet};
 use crate::{clock, units};
 
 /// The most skills that are shown.
@@ -27,7 +27,8 @@ pub fn section(document: &Value) -> String {
     let more = all - rows.len() as f64;
     let note = if more > 0.0 {
         format!(
-            "<p class=\"more\">The {MOST} most used of {}; {} more are not shown.</p>",
+            "<p class=\"more\">The {} most used of {}; {} more are not shown.</p>",
+            units::count(rows.len() as f64),
             units::count(all),
             units::count(more)
         )
@@ -35,7 +36,7 @@ pub fn section(document: &Value) -> String {
         String::new()
     };
     let headings = ["Skill", "#Version", "State", "#Uses", "#Success", "Last used (UTC)", "Cache"];
-    table("Skills, the most used first", &headings, &rows) + &note
+    blocks("Skills, the most used first", &headings, &rows) + &note
 }
 
 fn row(skill: &Value) -> Vec<String> {

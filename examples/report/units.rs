@@ -1,4 +1,4 @@
-//! Numbers as a person reads them: with a unit, and with no more digits than say something.
+//! Numbers as a person reads them: with a unit, and with no more digits than say something. None of it needs escaping in HTML.
 
 /// Keeps a number and its unit on one line.
 const GAP: char = '\u{202f}';
@@ -40,8 +40,8 @@ pub fn share(ratio: f64) -> String {
     let percent = ratio * 100.0;
     match percent {
         0.0 | 100.0 => format!("{percent:.0}{GAP}%"),
-        under if under > 0.0 && under < 0.05 => format!("<{GAP}0.1{GAP}%"),
-        over if (99.95..100.0).contains(&over) => format!(">{GAP}99.9{GAP}%"),
+        under if under > 0.0 && under < 0.05 => format!("under 0.1{GAP}%"),
+        over if (99.95..100.0).contains(&over) => format!("over 99.9{GAP}%"),
         _ => format!("{percent:.1}{GAP}%"),
     }
 }
@@ -127,10 +127,10 @@ mod tests {
     fn shares_are_all_or_nothing_only_when_they_are() {
         for (ratio, text) in [
             (0.0, "0 %"),
-            (0.0001, "< 0.1 %"),
+            (0.0001, "under 0.1 %"),
             (0.0005, "0.1 %"),
             (0.934, "93.4 %"),
-            (0.99999, "> 99.9 %"),
+            (0.99999, "over 99.9 %"),
             (1.0, "100 %"),
             (1.5, "150.0 %"),
         ] {
