@@ -36,8 +36,8 @@ def open(
     """Opens the library in the SQLite file `path`, which is made when it is missing; ``":memory:"`` keeps nothing.
 
     `options` are those of ``docs/CONFIGURATION.md``. `on_event` is called with every event on a thread of the library,
-    and `on_log` with what the library says while it works (``time``, ``level``, ``target``, ``message``, ``fields``), as
-    far as the option ``monitor.log_level`` says. Nothing is ever printed, and `logging` is left alone.
+    and `on_log` with what the library says while it works (``time``, ``level``, ``target``, ``message``, ``fields``),
+    as far as the option ``monitor.log_level`` says. Nothing is ever printed, and `logging` is left alone.
 
     Raises InvalidArgumentError (an unknown option, a value out of range), SandboxError, DatabaseConnectionError,
     CorruptDatabaseError, NewerDatabaseError.
