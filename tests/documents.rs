@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use skillcache::json::Value;
 use skillcache::{Config, Data, Library, Outcome, RunOptions, Skill};
@@ -90,20 +91,72 @@ fn the_health_of_the_store_is_described() {
     assert_eq!(names(check), described(&page, "## `check` of the store"));
 }
 
+/// Waits for what a thread of the library does now and then.
+fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let given_up = Instant::now() + Duration::from_secs(60);
+    loop {
+        match look() {
+            Some(seen) => return seen,
+            None if Instant::now() > given_up => panic!("it never came"),
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+#[test]
+fn samples_days_and_lines_are_described() {
+    let page = document("docs/STATISTICS.md");
+    let mut config = Config::default();
+    config.set("monitor.history_interval_s", "1").unwrap_or_else(|error| panic!("{error}"));
+    let lines = Arc::new(Mutex::new(Vec::<String>::new()));
+    let heard = lines.clone();
+    let on_log = Box::new(move |line: &str| heard.lock().unwrap_or_else(|_| panic!("poisoned")).push(line.to_owned()));
+    let library = Library::open_with(":memory:", &config, None, Some(on_log)).unwrap_or_else(|error| panic!("{error}"));
+    library.put(&Skill::new("good", "result = 1")).unwrap_or_else(|error| panic!("{error}"));
+    library.run("good", Data::default(), &RunOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+    let history = eventually(|| {
+        let history = library.history().unwrap_or_else(|error| panic!("{error}"));
+        let first = history.get("samples").and_then(Value::as_array).and_then(<[_]>::first).cloned();
+        first.map(|first| (names(&history), names(&first)))
+    });
+    assert_eq!(history.0, ["interval_s", "samples"].map(str::to_owned).into());
+    assert_eq!(described(&page, "# History"), history.1);
+    let days = library.outcomes(None).unwrap_or_else(|error| panic!("{error}"));
+    let day = days.as_array().and_then(<[_]>::first).unwrap_or_else(|| panic!("{days:?}"));
+    assert_eq!(described(&page, "# Outcomes by day"), names(day));
+    let line = eventually(|| lines.lock().unwrap_or_else(|_| panic!("poisoned")).first().cloned());
+    let line = Value::parse(&line).unwrap_or_else(|error| panic!("{error:?}"));
+    let levels = ["debug", "trace", "error"].map(str::to_owned).into();
+    assert_eq!(described(&page, "# Log lines"), names(&line).union(&levels).cloned().collect());
+}
+
 #[test]
 fn every_event_of_a_busy_library_is_described() {
     let kinds = described(&document("docs/STATISTICS.md"), "# Events");
     let mut config = Config::default();
-    for option in [("cache.execution.max_entries", "1"), ("store.quarantine_after", "1")] {
+    for option in [
+        ("cache.execution.max_entries", "1"),
+        ("store.quarantine_after", "1"),
+        ("policy.mode", "warn"),
+        ("monitor.slow_run_ms", "1"),
+        ("memory.alert_threshold", "0"),
+        ("memory.shrink_caches", "on"),
+    ] {
         config.set(option.0, option.1).unwrap_or_else(|error| panic!("{error}"));
     }
     let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
     let file = folder.path().join("skills.db");
     let library = Library::open(&file.to_string_lossy(), &config).unwrap_or_else(|error| panic!("{error}"));
-    for (id, code) in [("good", "result = 1"), ("noted", "import sys\nresult = 1"), ("bad", "result = 1 / 0")] {
+    for (id, code) in [
+        ("good", "result = 1"),
+        ("noted", "import sys\nresult = 1"),
+        ("denied", "import socket\nresult = str(socket.socket())"),
+        ("bad", "result = 1 / 0"),
+    ] {
         library.put(&Skill::new(id, code)).unwrap_or_else(|error| panic!("{error}"));
         library.run(id, Data::default(), &RunOptions::default()).unwrap_or_else(|error| panic!("{error}"));
     }
+    library.report_memory().unwrap_or_else(|error| panic!("{error}"));
     library.set_state("noted", "retired").unwrap_or_else(|error| panic!("{error}"));
     library.remove("bad").unwrap_or_else(|error| panic!("{error}"));
     // Counts are written within a second, which fails now.

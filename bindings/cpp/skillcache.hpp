@@ -142,6 +142,8 @@ class Result {
     /// The traceback or the reason; empty on success.
     std::string_view error() const noexcept { return view(skc_result_error(result_.get())); }
     std::string_view level() const noexcept { return view(skc_result_level(result_.get())); }
+    /// How events and log lines name the run: 32 hexadecimal digits.
+    std::string_view trace_id() const noexcept { return view(skc_result_trace_id(result_.get())); }
     bool cached() const noexcept { return skc_result_is_cached(result_.get()); }
     std::uint64_t duration_us() const noexcept { return skc_result_duration_us(result_.get()); }
     /// Everything as JSON.
@@ -221,20 +223,29 @@ class Config {
     /// Every event as JSON, one call at a time, on a thread of the library. It must not throw (that ends the program)
     /// and must not close the library it came from.
     Config &on_event(std::function<void(std::string_view)> callback) {
+        return listen(skc_config_on_event, std::move(callback));
+    }
+    /// What the library says while it works, as JSON, as far as the option monitor.log_level says. Otherwise as
+    /// on_event.
+    Config &on_log(std::function<void(std::string_view)> callback) {
+        return listen(skc_config_on_log, std::move(callback));
+    }
+
+    const skc_config *get() const noexcept { return config_.get(); }
+
+  private:
+    Config &listen(decltype(&skc_config_on_event) listen_to, std::function<void(std::string_view)> callback) {
         using Callback = std::function<void(std::string_view)>;
         auto owned = std::make_unique<Callback>(std::move(callback));
         auto deliver = [](void *user_data, const char *json, std::size_t length) noexcept {
             (*static_cast<Callback *>(user_data))({json, length});
         };
         auto drop = [](void *user_data) noexcept { delete static_cast<Callback *>(user_data); };
-        detail::call(skc_config_on_event, config_.get(), +deliver, static_cast<void *>(owned.get()), +drop);
+        detail::call(listen_to, config_.get(), +deliver, static_cast<void *>(owned.get()), +drop);
         owned.release();
         return *this;
     }
 
-    const skc_config *get() const noexcept { return config_.get(); }
-
-  private:
     detail::Handle<skc_config, skc_config_free> config_;
 };
 
@@ -312,6 +323,12 @@ class Library {
 
     std::string stats() const { return text(skc_library_stats); }
     std::string metrics() const { return text(skc_library_metrics); }
+    /// How some of the numbers went: interval_s, and samples, the newest last.
+    std::string history() const { return text(skc_library_history); }
+    /// How the calls of a skill, or of all for an empty id, ended, by day: day, skill, version, outcome, count.
+    std::string outcomes(const std::string &id = {}) const { return text(skc_library_outcomes, detail::optional(id)); }
+    /// Reads this process's memory figures now and records them as an event: the section memory of the statistics.
+    std::string report_memory() { return text(skc_library_report_memory); }
     std::string health() const { return text(skc_library_health); }
     /// The oldest unread event as JSON; nothing when none came within `timeout_ms` (negative: for ever).
     std::optional<std::string> next_event(std::int64_t timeout_ms = 0) {
@@ -324,8 +341,6 @@ class Library {
     }
     /// Readable while events wait; owned by the library.
     int event_fd() const noexcept { return skc_library_event_fd(library_.get()); }
-    /// The bounds of the caches of which at least `threshold` (0 to 1) is used now, as a JSON array: cache, bound,
-    /// size, max_size, threshold, message.
     /// "active", "quarantined" or "retired".
     void set_state(const std::string &id, const std::string &state) {
         detail::call(skc_library_set_state, library_.get(), id.c_str(), state.c_str());
@@ -336,6 +351,8 @@ class Library {
         detail::call(skc_library_rebuild_index, library_.get(), &count);
         return count;
     }
+    /// The bounds of the caches of which at least `threshold` (0 to 1) is used now, as a JSON array: cache, bound,
+    /// size, max_size, threshold, message.
     std::string check_caches(double threshold) const { return text(skc_library_check_caches, threshold); }
     /// Checks the database file now, "quick" or "full". JSON: ok, findings (kind, where, message), took_ms.
     std::string check(const std::string &which = "quick") const { return text(skc_library_check, which.c_str()); }

@@ -513,6 +513,48 @@ func (l *Library) Backup(path string) error {
 	})
 }
 
+// History gives how some of the numbers went, as JSON: interval_s and samples, the newest last.
+func (l *Library) History() (json.RawMessage, error) {
+	return l.document(func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status {
+		return C.skc_library_history(library, out, left)
+	})
+}
+
+// DayCount is how many calls of a version ended in one way on one day.
+type DayCount struct {
+	// Day is a date in UTC, as in 2026-01-31.
+	Day     string `json:"day"`
+	Skill   string `json:"skill"`
+	Version uint32 `json:"version"`
+	Outcome string `json:"outcome"`
+	Count   uint64 `json:"count"`
+}
+
+// Outcomes gives how the calls of a skill, or of all skills for an empty id, ended, those of earlier processes too, the oldest day first.
+func (l *Library) Outcomes(id string) (days []DayCount, err error) {
+	var copies texts
+	defer copies.free()
+	wanted := copies.optional(id, "id")
+	if copies.err != nil {
+		return nil, copies.err
+	}
+	text, err := l.document(func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status {
+		return C.skc_library_outcomes(library, wanted, out, left)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return days, json.Unmarshal(text, &days)
+}
+
+// ReportMemory reads this process's memory figures now, records them as the event memory_report, and gives them as JSON: the section
+// memory of the statistics.
+func (l *Library) ReportMemory() (json.RawMessage, error) {
+	return l.document(func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status {
+		return C.skc_library_report_memory(library, out, left)
+	})
+}
+
 // Metrics gives the same numbers as OpenMetrics text.
 func (l *Library) Metrics() (string, error) {
 	text, err := l.document(func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status {

@@ -47,6 +47,9 @@ type Result struct {
 	Level string
 	// Sandbox is what confined it, layer by layer, as JSON (level, layers, guarantees, missing); nil if nothing ran.
 	Sandbox json.RawMessage
+	// TraceID is how events and log lines name the run: 32 hexadecimal digits, those of the call's Trace if that is a W3C traceparent,
+	// or else the run's own.
+	TraceID string
 	// Duration of the call, CPU time of the child.
 	Duration, CPU time.Duration
 	// PeakMemoryBytes is the child's largest resident size; 0 if it could not be read.
@@ -93,6 +96,7 @@ func copyResult(result *C.skc_result) (*Result, error) {
 		StderrBytes:     uint64(view.stderr_written_bytes),
 		AnswerBytes:     uint64(view.answer_bytes),
 		FolderBytes:     uint64(view.folder_bytes),
+		TraceID:         str(view.trace_id),
 	}
 	if view.sandbox_json.len > 0 {
 		copied.Sandbox = raw(view.sandbox_json)

@@ -328,6 +328,27 @@ static void events_come_to_a_callback() {
     CHECK(events == 2);
 }
 
+static void the_library_says_what_it_does() {
+    std::atomic<int> opened{0}, runs{0};
+    {
+        Config config;
+        config.set("monitor.log_level", "debug").on_log([&](std::string_view json) {
+            opened += has(json, "the library is open");
+            runs += has(json, "\"level\":\"debug\"");
+        });
+        Library library(":memory:", config);
+        library.put("one", "result = 1");
+        Result result =
+            library.run("one", {}, R"({"trace":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})");
+        CHECK(result.trace_id() == "0af7651916cd43dd8448eb211c80319c");
+        CHECK(library.run("one").trace_id().size() == 32);
+        CHECK(has(library.outcomes("one"), "\"count\":2") && has(library.outcomes(), "\"skill\":\"one\""));
+        refused(SKC_E_NOT_FOUND, [&] { library.outcomes("two"); });
+        CHECK(has(library.report_memory(), "\"status\":\"ok\"") && has(library.history(), "\"samples\":"));
+    }
+    CHECK(opened == 1 && runs == 1);
+}
+
 static void threads_share_a_library() {
     Library library(":memory:");
     library.put("twice", "result = inputs['x'] * 2");
@@ -358,6 +379,7 @@ int main() {
     limits_of_call_and_skill();
     a_waiting_task_is_cancelled_at_once();
     events_come_to_a_callback();
+    the_library_says_what_it_does();
     threads_share_a_library();
     std::puts("the C++ binding ok");
 }

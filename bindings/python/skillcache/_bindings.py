@@ -82,6 +82,7 @@ class View(Structure):
         ("answer_bytes", c_uint64),
         ("folder_bytes", c_uint64),
         ("sandbox_json", Str),
+        ("trace_id", Str),
     )
 
     value: Str
@@ -103,10 +104,11 @@ class View(Structure):
     answer_bytes: int
     folder_bytes: int
     sandbox_json: Str
+    trace_id: Str
 
 
 EVENT = CFUNCTYPE(None, c_void_p, c_void_p, c_size_t)
-"""``skc_event_fn``: user_data, JSON text, its length. Called on a thread of the library."""
+"""``skc_event_fn``: user_data, JSON text (an event, or a log line), its length. Called on a thread of the library."""
 
 DROP = CFUNCTYPE(None, c_void_p)
 """Called once with user_data when the library will not call the function beside it any more."""
@@ -130,6 +132,7 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "skc_config_free": (None, (_HANDLE,)),
     "skc_config_set": (_STATUS, (_HANDLE, c_char_p, c_char_p, _OUT)),
     "skc_config_on_event": (_STATUS, (_HANDLE, EVENT, c_void_p, DROP, _OUT)),
+    "skc_config_on_log": (_STATUS, (_HANDLE, EVENT, c_void_p, DROP, _OUT)),
     "skc_library_open": (_STATUS, (c_char_p, _HANDLE, _OUT, _OUT)),
     "skc_library_shut_down": (_STATUS, (_HANDLE,)),
     "skc_library_close": (_STATUS, (_HANDLE,)),
@@ -149,6 +152,9 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     ),
     "skc_library_submit": (_STATUS, (_HANDLE, c_char_p, c_char_p, c_size_t, c_char_p, _OUT, _OUT)),
     "skc_library_stats": (_STATUS, (_HANDLE, _OUT, _OUT)),
+    "skc_library_history": (_STATUS, (_HANDLE, _OUT, _OUT)),
+    "skc_library_outcomes": (_STATUS, (_HANDLE, c_char_p, _OUT, _OUT)),
+    "skc_library_report_memory": (_STATUS, (_HANDLE, _OUT, _OUT)),
     "skc_library_metrics": (_STATUS, (_HANDLE, _OUT, _OUT)),
     "skc_library_health": (_STATUS, (_HANDLE, _OUT, _OUT)),
     "skc_library_next_event": (_STATUS, (_HANDLE, c_int64, _OUT, _OUT)),
@@ -179,6 +185,7 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "skc_result_error": (Str, (_HANDLE,)),
     "skc_result_is_cached": (c_bool, (_HANDLE,)),
     "skc_result_duration_us": (c_uint64, (_HANDLE,)),
+    "skc_result_trace_id": (Str, (_HANDLE,)),
     "skc_result_level": (Str, (_HANDLE,)),
     "skc_result_view": (None, (_HANDLE, POINTER(View), c_size_t)),
     "skc_result_json": (Str, (_HANDLE,)),

@@ -31,15 +31,18 @@ def open(
     path: Union[str, os.PathLike[str]],
     options: Optional[Mapping[str, OptionValue]] = None,
     on_event: Optional[Callable[[dict[str, Any]], None]] = None,
+    on_log: Optional[Callable[[dict[str, Any]], None]] = None,
 ) -> Library:
     """Opens the library in the SQLite file `path`, which is made when it is missing; ``":memory:"`` keeps nothing.
 
-    `options` are those of ``docs/CONFIGURATION.md``. `on_event` is called with every event on a thread of the library.
+    `options` are those of ``docs/CONFIGURATION.md``. `on_event` is called with every event on a thread of the library,
+    and `on_log` with what the library says while it works (``time``, ``level``, ``target``, ``message``, ``fields``),
+    as far as the option ``monitor.log_level`` says. Nothing is ever printed, and `logging` is left alone.
 
     Raises InvalidArgumentError (an unknown option, a value out of range), SandboxError, DatabaseConnectionError,
     CorruptDatabaseError, NewerDatabaseError.
     """
-    return Library(path, options, on_event)
+    return Library(path, options, on_event, on_log)
 
 
 class Library:
@@ -53,11 +56,13 @@ class Library:
         path: Union[str, os.PathLike[str]],
         options: Optional[Mapping[str, OptionValue]] = None,
         on_event: Optional[Callable[[dict[str, Any]], None]] = None,
+        on_log: Optional[Callable[[dict[str, Any]], None]] = None,
     ) -> None:
         """See `open`."""
         self._callbacks = CallbackThreads()
-        # Kept as long as the library, whose thread calls it until close returns.
-        self._on_event = _event_trampoline(on_event, self._callbacks) if on_event else None
+        # Kept as long as the library, whose threads call them until close returns.
+        self._on_event = _line_trampoline(on_event, self._callbacks) if on_event else None
+        self._on_log = _line_trampoline(on_log, self._callbacks) if on_log else None
         self._path = os.fspath(path)
         self._handle = LibraryHandle(self._open(options or {}), self._callbacks)
 
@@ -72,6 +77,8 @@ class Library:
                 )
             if self._on_event:
                 _check(C.skc_config_on_event(config, self._on_event, None, DROP(), byref(error)), error)
+            if self._on_log:
+                _check(C.skc_config_on_log(config, self._on_log, None, DROP(), byref(error)), error)
             path = arguments.no_nul(os.fsencode(self._path), "path")
             _check(C.skc_library_open(path, config, byref(library), byref(error)), error)
         finally:
@@ -427,8 +434,31 @@ class Library:
         return statistics
 
     def metrics(self) -> str:
-        """The same numbers as OpenMetrics text."""
+        """The same numbers as OpenMetrics text, to be served as ``application/openmetrics-text; version=1.0.0``."""
         return self._blob(C.skc_library_metrics)
+
+    def history(self) -> dict[str, Any]:
+        """How some of the numbers went: ``interval_s`` and ``samples``, the newest last (option
+        ``monitor.history_interval_s``). ``docs/STATISTICS.md`` describes the samples."""
+        history: dict[str, Any] = self._document(C.skc_library_history)
+        return history
+
+    def outcomes(self, id: Optional[str] = None) -> _List[dict[str, Any]]:
+        """How the calls of a skill, or of all, ended, by day, those of earlier processes too: ``day``, ``skill``,
+        ``version``, ``outcome``, ``count``, the oldest day first.
+
+        Raises SkillNotFoundError.
+        """
+        outcomes: _List[dict[str, Any]] = self._document(
+            C.skc_library_outcomes, None if id is None else arguments.text(id, "id")
+        )
+        return outcomes
+
+    def report_memory(self) -> dict[str, Any]:
+        """Reads this process's memory figures now, records them as the event ``memory_report``, and returns them: the
+        member ``memory`` of `stats`."""
+        report: dict[str, Any] = self._document(C.skc_library_report_memory)
+        return report
 
     def health(self) -> dict[str, Any]:
         """``status`` (``"healthy"``, ``"degraded"``, ``"unhealthy"``) and the ``components`` behind it."""
@@ -576,11 +606,11 @@ class Library:
         return _json.decode(self._blob(function, *arguments))
 
 
-def _event_trampoline(on_event: Callable[[dict[str, Any]], None], callbacks: CallbackThreads) -> Any:
+def _line_trampoline(on_line: Callable[[dict[str, Any]], None], callbacks: CallbackThreads) -> Any:
     def deliver(_: Optional[int], text: int, length: int) -> None:
         # An exception here goes to sys.unraisablehook: there is no caller to raise it to.
         with callbacks.entered():
-            on_event(_json.decode(string_at(text, length).decode("utf-8")))
+            on_line(_json.decode(string_at(text, length).decode("utf-8")))
 
     return EVENT(deliver)
 

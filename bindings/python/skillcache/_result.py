@@ -80,6 +80,9 @@ class Result:
     """How well the run was confined."""
     sandbox: Optional[dict[str, Any]]
     """What confined it, layer by layer: level, layers, guarantees, missing. None if nothing ran."""
+    trace_id: str
+    """By which events and log lines name the run: 32 hexadecimal digits, those of the call's `trace` if that is a W3C
+    traceparent, or else the run's own."""
 
     __slots__ = (
         "_value",
@@ -99,6 +102,7 @@ class Result:
         "stdout_bytes",
         "stdout_truncated",
         "stdout_written_bytes",
+        "trace_id",
         "value_json",
         "version",
     )
@@ -127,6 +131,7 @@ class Result:
         self.level = view.level.text()
         sandbox = view.sandbox_json.text()
         self.sandbox = _json.decode(sandbox) if sandbox else None
+        self.trace_id = view.trace_id.text()
         self._value: Any = _UNREAD
 
     @classmethod

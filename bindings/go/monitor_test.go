@@ -1,0 +1,51 @@
+package skillcache
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+)
+
+func TestMonitoring(t *testing.T) {
+	library, err := Open(":memory:", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer library.Close()
+	if _, err := library.Put(Skill{ID: "one", Code: "result = 1"}); err != nil {
+		t.Fatal(err)
+	}
+	const trace = "0af7651916cd43dd8448eb211c80319c"
+	given, err := library.Run(context.Background(), "one", Data{}, RunOptions{Trace: "00-" + trace + "-b7ad6b7169203331-01"})
+	if err != nil || given.TraceID != trace {
+		t.Fatal(given, err)
+	}
+	own, err := library.Run(context.Background(), "one", Data{})
+	if err != nil || len(own.TraceID) != 32 || own.TraceID == trace {
+		t.Fatal(own, err)
+	}
+	days, err := library.Outcomes("one")
+	if err != nil || len(days) != 1 || days[0].Outcome != Success || days[0].Count != 2 {
+		t.Fatal(days, err)
+	}
+	if _, err := library.Outcomes("two"); !errors.Is(err, ErrNotFound) {
+		t.Fatal(err)
+	}
+	text, err := library.ReportMemory()
+	var report struct {
+		Status string  `json:"status"`
+		RSS    float64 `json:"rss_mb"`
+	}
+	if err != nil || json.Unmarshal(text, &report) != nil || report.Status != "ok" || report.RSS < 1 {
+		t.Fatal(string(text), err)
+	}
+	text, err = library.History()
+	var history struct {
+		Interval uint64            `json:"interval_s"`
+		Samples  []json.RawMessage `json:"samples"`
+	}
+	if err != nil || json.Unmarshal(text, &history) != nil || history.Interval != 10 {
+		t.Fatal(string(text), err)
+	}
+}
