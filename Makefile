@@ -1,6 +1,7 @@
 # make demo      the main job on real data, in C, Python and Rust
 # make test      every test of every language, formatting and lints; installs what it needs where it can
 # make torture   the long versions: kill loops, sanitizers, fuzzing, licences, thousands of cases
+# make report    one page that shows a library: LIBRARY=skills.db STATS=stats.json OUT=report.html, or a sample
 # make bench     figures, beside peers in the same run
 # make header    writes what is generated: include/skillcache.h, docs/CONFIGURATION.md
 # make install   header, libraries, pkg-config and CMake files into PREFIX (/usr/local), below DESTDIR

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use skillcache::json::Value;
 use skillcache::{Config, Data, Library, Outcome, RunLimits, RunOptions, Skill, Task};
 
-use crate::{Answer, counted, kept};
+use crate::{Answer, counted, document, kept};
 
 const RECORDS: &str = include_str!("../data/seattle-weather.csv");
 const TEXT_COLUMNS: [&str; 2] = ["date", "weather"];
@@ -120,6 +120,9 @@ fn use_it(library: &Library) -> Answer<()> {
             expect(&task.wait(None)?, Outcome::Success)?;
         }
         asked += size;
+        if wave % 4 == 3 {
+            cancel(library)?;
+        }
         for number in (0..size * REPEATS).map(|repeat| before + repeat % size) {
             let (skill, data) = question(number);
             expect(&library.run(skill, data, &RunOptions::default())?, Outcome::Success)?;
@@ -129,19 +132,26 @@ fn use_it(library: &Library) -> Answer<()> {
     Ok(())
 }
 
-/// One skill that fails each wave, some that are cancelled, and the same in every sample.
+/// One skill that fails each wave, the same in every sample.
 fn fail(library: &Library, wave: usize, windows: &[Data]) -> Answer<()> {
     let (skill, _, outcome) = FAILING[wave % FAILING.len()];
     let limits = RunLimits { timeout_ms: Some(300), ..RunLimits::default() };
     let options = RunOptions { limits, ..RunOptions::default() };
     let data = windows.first().cloned().unwrap_or_default();
     expect(&library.run(skill, data.clone(), &options)?, outcome)?;
-    if wave % 4 == 3 {
-        let task = library.submit("endless", data, &RunOptions::default())?;
-        task.cancel();
-        expect(&task.wait(None)?, Outcome::Cancelled)?;
-    }
     Ok(())
+}
+
+/// Lets a run begin that would not end, and cancels it.
+fn cancel(library: &Library) -> Answer<()> {
+    let task = library.submit("endless", Data::default(), &RunOptions::default())?;
+    let patience = Instant::now() + Duration::from_secs(10);
+    let is_running = || -> Answer<bool> { Ok(document::count(&library.stats()?, "tasks.running") > 0.0) };
+    while !is_running()? && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    task.cancel();
+    expect(&task.wait(None)?, Outcome::Cancelled)
 }
 
 fn expect(result: &skillcache::RunResult, outcome: Outcome) -> Answer<()> {
