@@ -590,10 +590,13 @@ skc_status skc_library_stats(skc_library *library, skc_blob **out_json, skc_erro
 skc_status skc_library_metrics(skc_library *library, skc_blob **out_openmetrics, skc_error **err);
 
 /**
- * Whether each part works, really tried, as a JSON object: status (healthy, degraded, unhealthy) and components. Starts
- * one child; takes as long as a short run.
+ * Whether each part works, really tried, as a JSON object: status (healthy, degraded, unhealthy) and components, each with
+ * status, message, remedy (null if it is healthy) and more; docs/STATISTICS.md describes it. Starts one child; takes as long as a
+ * short run, and about monitor.health_timeout_ms at most, whatever hangs.
  */
-skc_status skc_library_health(skc_library *library, skc_blob **out_json, skc_error **err);
+skc_status skc_library_health(skc_library *library,
+                              skc_blob **out_json,
+                              skc_error **err);
 
 /**
  * Every bound (entries, bytes) of every cache of which at least `threshold` is used now, as a JSON array of objects: cache,

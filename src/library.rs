@@ -1,7 +1,9 @@
 //! The facade: everything a caller can ask of a library.
 
 mod export;
+mod health;
 mod import;
+mod probes;
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -9,7 +11,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cache::key;
 use crate::call::{Data, RunOptions, not_json};
@@ -22,9 +24,11 @@ use crate::python::{self, Analysis, Finding, Names, SyntaxFault, rules::RULES_VE
 use crate::result::RunResult;
 use crate::sandbox::{CancelToken, with_signals_blocked};
 use crate::skill::{Skill, check_id};
-use crate::store::pool::{Counts, PoolStats, Settings, Warning};
+use crate::store::pool::{Counts, PoolStats, Settings};
 use crate::store::{Filter, Finding as Damage, Match, Query};
 use crate::task::{Task, TaskQueue};
+
+use probes::Probes;
 
 pub use export::{ExportOptions, Versions};
 pub use import::{ImportOptions, OnConflict};
@@ -38,6 +42,7 @@ pub type EventCallback = Box<dyn Fn(&str) + Send + Sync>;
 pub struct Library {
     execution: Arc<Execution>,
     tasks: TaskQueue,
+    probes: Probes<health::Condition>,
     is_closed: AtomicBool,
     has_callback: bool,
     callback: Mutex<Option<JoinHandle<()>>>,
@@ -71,6 +76,7 @@ impl Library {
         let callback = callback.map(|callback| deliver_events(execution.clone(), callback)).transpose()?;
         Ok(Library {
             tasks: TaskQueue::new(config.task_queue, config.task_workers),
+            probes: health::probes(config),
             execution,
             is_closed: AtomicBool::new(false),
             has_callback,
@@ -348,49 +354,6 @@ impl Library {
         self.execution.store.backup(Path::new(path))
     }
 
-    /// Whether each part works, really tried: `{"status", "components"}`. The pool is judged by its statistics: it is `degraded`,
-    /// never `unhealthy`, and says what helps.
-    pub fn health(&self) -> Result<Value> {
-        self.check_open()?;
-        // First, because looking at the database takes a connection.
-        let pool = pool_health(&self.execution.store.pool_stats().warnings());
-        let probe = |probe: &dyn Fn() -> Result<String>| {
-            let started = Instant::now();
-            let (status, message) = match probe() {
-                Ok(message) => ("healthy", message),
-                Err(error) => ("unhealthy", error.message().to_owned()),
-            };
-            let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-            let members = [
-                ("status", Value::from(status)),
-                ("message", Value::from(message)),
-                ("response_time_us", Value::from(micros)),
-            ];
-            (status == "healthy", Value::object(members))
-        };
-        let pages = self.execution.store.health();
-        let store = probe(&|| match pages.damage() {
-            Some(damage) => Err(Error::new(Code::Corrupt, damage)),
-            None => self.execution.store.probe().map(|()| "the database answers".to_owned()),
-        });
-        let store = (store.0, with_members(store.1, [("check".to_owned(), pages.to_value())].into()));
-        let interpreter = probe(&|| {
-            let found = self.execution.sandbox.interpreter()?;
-            Ok(format!("Python {}.{}", found.version.0, found.version.1))
-        });
-        let sandbox = probe(&|| {
-            self.execution.probe_sandbox()?;
-            let level = self.execution.sandbox.level()?;
-            Ok(format!("a child ran at the level `{}`: {}", level.name, level.layers.join(", ")))
-        });
-        let level = self.execution.sandbox.known_level().map(|level| members(level.to_value())).unwrap_or_default();
-        let sandbox = (sandbox.0, with_members(sandbox.1, level));
-        let sick = [&store, &interpreter, &sandbox].into_iter().filter(|(is_healthy, _)| !is_healthy).count();
-        let status = ["healthy", "degraded", "unhealthy"][sick.max(usize::from(!pool.0)).min(2)];
-        let components = [("store", store.1), ("pool", pool.1), ("interpreter", interpreter.1), ("sandbox", sandbox.1)];
-        Ok(Value::object([("status", Value::from(status)), ("components", Value::object(components))]))
-    }
-
     /// The oldest event as JSON text; waits for one up to `timeout`, or for ever. [`Code::Timeout`] when none came.
     pub fn next_event(&self, timeout: Option<Duration>) -> Result<String> {
         self.check_open()?;
@@ -434,9 +397,11 @@ impl Library {
             return;
         }
         self.tasks.close();
+        self.probes.close();
         self.execution.store.stop_watching();
         self.execution.shut_down();
         self.tasks.join();
+        self.probes.join();
         self.execution.store.close();
         self.execution.monitor.events().close();
         let callback = self.callback.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -470,31 +435,6 @@ fn pool_numbers(stats: &PoolStats) -> metrics::PoolNumbers {
         counters: [requests, checkouts, exhaustions, open_failures, opened, closed, discarded, rolled_back],
         gauges: gauges.map(|count| count as u64),
     }
-}
-
-/// The pool in the health report, and whether there is nothing to say of it.
-fn pool_health(warnings: &[Warning]) -> (bool, Value) {
-    let join = |part: fn(&Warning) -> &str| warnings.iter().map(part).collect::<Vec<_>>().join("; ");
-    if warnings.is_empty() {
-        let message = "connections are free when they are needed";
-        return (true, Value::object([("status", Value::from("healthy")), ("message", Value::from(message))]));
-    }
-    let members = [
-        ("status", Value::from("degraded")),
-        ("message", Value::from(join(|warning| &warning.message))),
-        ("remedy", Value::from(join(|warning| warning.remedy))),
-    ];
-    (false, Value::object(members))
-}
-
-fn members(value: Value) -> Vec<(String, Value)> {
-    if let Value::Object(members) = value { members } else { Vec::new() }
-}
-
-/// A component of the health report with members of its own: what confines runs, layer by layer, if that was found out; what is known of
-/// the file's pages.
-fn with_members(component: Value, more: Vec<(String, Value)>) -> Value {
-    Value::Object([members(component), more].concat())
 }
 
 fn deliver_events(execution: Arc<Execution>, callback: EventCallback) -> Result<JoinHandle<()>> {

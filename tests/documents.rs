@@ -80,12 +80,22 @@ fn every_outcome_is_described() {
 }
 
 #[test]
-fn the_health_of_the_store_is_described() {
+fn the_health_report_is_described() {
     let page = document("docs/STATISTICS.md");
     let library = Library::open(":memory:", &Config::default()).unwrap_or_else(|error| panic!("{error}"));
     let health = library.health().unwrap_or_else(|error| panic!("{error}"));
     let components = health.get("components").unwrap_or_else(|| panic!("{health:?}"));
     assert_eq!(names(components), described(&page, "# Health"));
+    let members = described(&page, "## Members of a component");
+    for (name, component) in components.as_object().unwrap_or_default() {
+        let more = match name.as_str() {
+            "store" => vec!["check"],
+            "sandbox" => vec!["level", "layers", "guarantees", "missing", "threads"],
+            _ => vec![],
+        };
+        let expected = members.iter().cloned().chain(more.into_iter().map(str::to_owned)).collect::<BTreeSet<_>>();
+        assert_eq!(names(component), expected, "{name}");
+    }
     let check = components.get("store").and_then(|store| store.get("check")).unwrap_or_else(|| panic!("{health:?}"));
     assert_eq!(names(check), described(&page, "## `check` of the store"));
 }

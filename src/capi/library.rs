@@ -484,8 +484,9 @@ pub unsafe extern "C" fn skc_library_metrics(
     unsafe { skc_library::text(library, out_openmetrics, "out_openmetrics", err, Library::metrics) }
 }
 
-/// Whether each part works, really tried, as a JSON object: status (healthy, degraded, unhealthy) and components. Starts
-/// one child; takes as long as a short run.
+/// Whether each part works, really tried, as a JSON object: status (healthy, degraded, unhealthy) and components, each with
+/// status, message, remedy (null if it is healthy) and more; docs/STATISTICS.md describes it. Starts one child; takes as long as a
+/// short run, and about monitor.health_timeout_ms at most, whatever hangs.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_library_health(
     library: *mut skc_library,

@@ -431,7 +431,7 @@ class Library:
         return self._blob(C.skc_library_metrics)
 
     def health(self) -> dict[str, Any]:
-        """``status`` (``"healthy"``, ``"degraded"``, ``"unhealthy"``) and the ``components`` behind it."""
+        """``status`` (``"healthy"``, ``"degraded"``, ``"unhealthy"``) and the ``components`` behind it, each with what helps."""
         health: dict[str, Any] = self._document(C.skc_library_health)
         return health
 
