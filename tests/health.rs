@@ -239,7 +239,7 @@ fn an_interpreter_that_hangs_is_asked_once_and_holds_nobody_up() {
 
 #[test]
 fn what_was_asked_for_is_healthy_and_said() {
-    for (mode, said) in [("enforce", "refuses them"), ("warn", "`warn`"), ("off", "`off`")] {
+    for (mode, said) in [("enforce", "found and refused"), ("warn", "`warn`"), ("off", "`off`")] {
         let health = Health::of(&open(":memory:", &[("policy.mode", mode), ("policy.allow_imports", "os, ctypes")]));
         assert_eq!(health.overall(), "healthy", "{}", health.0.to_text());
         assert!(health.text("policy", "message").contains(said), "{}", health.0.to_text());

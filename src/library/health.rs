@@ -171,12 +171,12 @@ impl Component {
 }
 
 impl Condition {
-    fn to_members(self, reply: &Reply<Condition>) -> Vec<(String, Value)> {
+    fn to_members(&self, reply: &Reply<Condition>) -> Vec<(String, Value)> {
         let micros = u64::try_from(reply.took.as_micros()).unwrap_or(u64::MAX);
         let members = [
             ("status", Value::from(self.status.name())),
-            ("message", Value::from(self.message)),
-            ("remedy", Value::from(self.remedy)),
+            ("message", Value::from(self.message.as_str())),
+            ("remedy", Value::from(self.remedy.as_deref())),
             ("response_time_us", Value::from(micros)),
             ("timestamp", Value::from(timestamp(reply.at))),
         ];
@@ -315,8 +315,8 @@ fn policy(execution: &Execution, _patience: Duration) -> Condition {
     match execution.probe_policy() {
         Ok(()) => Condition::healthy(match execution.config.policy_mode.as_str() {
             "off" => "nobody looks at sources: `policy.mode` = `off`",
-            "warn" => "what is to be found in sources is found, and refuses nothing: `policy.mode` = `warn`",
-            _ => "what is to be found in sources is found, and refuses them",
+            "warn" => "what has no place in a skill is found, and only told: `policy.mode` = `warn`",
+            _ => "what has no place in a skill is found and refused",
         }),
         Err(message) => Condition::unhealthy(
             message,
@@ -365,6 +365,7 @@ mod tests {
 
     fn open(path: &str, options: &[(&str, &str)]) -> Library {
         let mut config = Config::default();
+        config.set("monitor.health_timeout_ms", "120000").unwrap_or_else(|error| panic!("{error}"));
         for (name, value) in options {
             config.set(name, value).unwrap_or_else(|error| panic!("{error}"));
         }
@@ -397,7 +398,7 @@ mod tests {
 
     #[test]
     fn the_one_connection_of_a_database_in_memory_is_the_stores() {
-        let library = open(":memory:", &[("pool.timeout_ms", "50"), ("monitor.health_timeout_ms", "200")]);
+        let library = open(":memory:", &[("pool.timeout_ms", "50")]);
         let held = borrow(&library.execution.store);
         let health = library.health().expect("open");
         assert_eq!((told(&health, "store", "status"), told(&health, "pool", "status")), ("unhealthy", "healthy"));

@@ -70,6 +70,14 @@ struct Slot<T> {
     last: Option<Reply<T>>,
 }
 
+/// What somebody waits for.
+struct Begun<T> {
+    /// Which round of each component.
+    rounds: Vec<u64>,
+    /// For what no thread could be had.
+    left: Vec<(usize, Probe<T>)>,
+}
+
 /// A thread, and the probe it is for.
 struct Thread {
     slot: usize,
@@ -96,15 +104,15 @@ impl<T: Clone + Send + 'static> Probes<T> {
     /// What the probes find, one for each component, in their order; nothing once the library is closed. For which no thread can be had is
     /// carried out here, whatever time it takes.
     pub fn ask(&self, probes: &[Probe<T>]) -> Option<Vec<Reply<T>>> {
-        let (rounds, left) = self.begin(probes)?;
+        let Begun { rounds, left } = self.begin(probes)?;
         for (slot, probe) in left {
             self.shared.carry_out(slot, probe);
         }
         self.shared.wait(&rounds, self.limit)
     }
 
-    /// Begins what does not go on already. Says which round of each component is asked for, and for what no thread could be had.
-    fn begin(&self, probes: &[Probe<T>]) -> Option<(Vec<u64>, Vec<(usize, Probe<T>)>)> {
+    /// Begins what does not go on already.
+    fn begin(&self, probes: &[Probe<T>]) -> Option<Begun<T>> {
         // All the way: whoever closes meanwhile finds every thread.
         let mut state = self.shared.lock();
         if state.is_closed {
@@ -127,7 +135,7 @@ impl<T: Clone + Send + 'static> Probes<T> {
                 Err(_) => left.push((index, probe.clone())),
             }
         }
-        Some((rounds, left))
+        Some(Begun { rounds, left })
     }
 
     /// Refuses to ask from now on, and ends the waiting of those who have asked.
