@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::execution::{Execution, Given, Script};
 use crate::json::Value;
+use crate::monitor::recommendation::{Recommendation, recommendations};
 use crate::monitor::{memory, metrics};
 use crate::python::{self, Analysis, Finding, Names, SyntaxFault, rules::RULES_VERSION};
 use crate::result::RunResult;
@@ -280,6 +281,13 @@ impl Library {
             ("memory", memory),
             ("events", execution.monitor.events().stats()),
         ]))
+    }
+
+    /// What somebody could change, judged by the [statistics](Library::stats) alone: an array of `{"rule", "severity", "message", "remedy",
+    /// "evidence", "sample"}`, empty while all is well or too little has happened to say. `docs/STATISTICS.md` has the rules.
+    pub fn recommendations(&self) -> Result<Value> {
+        let found = recommendations(&self.stats()?);
+        Ok(Value::Array(found.iter().map(Recommendation::to_value).collect()))
     }
 
     fn sandbox_value(&self) -> Value {

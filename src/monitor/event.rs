@@ -24,6 +24,17 @@ pub enum Severity {
     Error,
 }
 
+impl Severity {
+    /// `info`, `warning` or `error`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        }
+    }
+}
+
 /// A bounded queue of events as JSON text.
 #[derive(Debug)]
 pub struct EventRing {
@@ -54,17 +65,12 @@ impl EventRing {
     /// Records an event.
     pub fn push(&self, kind: &str, severity: Severity, message: &str, fields: Vec<(&str, Value)>) {
         let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-        let severity = match severity {
-            Severity::Info => "info",
-            Severity::Warning => "warning",
-            Severity::Error => "error",
-        };
         let mut inner = self.lock();
         inner.recorded += 1;
         let event = Value::object([
             ("seq", Value::from(inner.recorded)),
             ("kind", Value::from(kind)),
-            ("severity", Value::from(severity)),
+            ("severity", Value::from(severity.name())),
             ("time", Value::from(time)),
             ("message", Value::from(message)),
             ("fields", Value::object(fields)),

@@ -5,6 +5,7 @@
 pub mod event;
 pub mod memory;
 pub mod metrics;
+pub mod recommendation;
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
