@@ -564,7 +564,11 @@ fn many_runs_and_tasks_can_be_cancelled() {
 
 #[test]
 fn statistics_add_up_and_events_arrive() {
-    let library = open(&[("cache.execution.max_entries", "2"), ("cache.prepared.max_entries", "500")]);
+    let library = open(&[
+        ("cache.execution.max_entries", "2"),
+        ("cache.prepared.max_entries", "500"),
+        ("monitor.health_timeout_ms", "120000"),
+    ]);
     put(&library, "s", "result = inputs", &[]);
     put(&library, "bad", "raise ValueError", &[]);
     for data in ["", "", r#"{"inputs":{"a":1}}"#, r#"{"inputs":{"a":2}}"#] {
