@@ -601,6 +601,14 @@ skc_status skc_library_submit(skc_library *library,
 skc_status skc_library_stats(skc_library *library, skc_blob **out_json, skc_error **err);
 
 /**
+ * What somebody could change, judged by the statistics alone, as a JSON array of objects: rule, severity (info, warning), message, remedy,
+ * evidence (the numbers behind it), sample. Empty while all is well, or too little has happened to say. docs/STATISTICS.md has the rules.
+ */
+skc_status skc_library_recommendations(skc_library *library,
+                                       skc_blob **out_json,
+                                       skc_error **err);
+
+/**
  * How some of the numbers went, as a JSON object: interval_s, and samples, the newest last; docs/STATISTICS.md describes them. The newest
  * 360 are kept (option `monitor.history_interval_s`).
  */
@@ -633,10 +641,13 @@ skc_status skc_library_report_memory(skc_library *library,
 skc_status skc_library_metrics(skc_library *library, skc_blob **out_openmetrics, skc_error **err);
 
 /**
- * Whether each part works, really tried, as a JSON object: status (healthy, degraded, unhealthy) and components. Starts
- * one child; takes as long as a short run.
+ * Whether each part works, really tried, as a JSON object: status (healthy, degraded, unhealthy) and components, each with
+ * status, message, remedy (null if it is healthy) and more; docs/STATISTICS.md describes it. Starts one child; takes as long as a
+ * short run, and about monitor.health_timeout_ms at most, whatever hangs.
  */
-skc_status skc_library_health(skc_library *library, skc_blob **out_json, skc_error **err);
+skc_status skc_library_health(skc_library *library,
+                              skc_blob **out_json,
+                              skc_error **err);
 
 /**
  * Every bound (entries, bytes) of every cache of which at least `threshold` is used now, as a JSON array of objects: cache,

@@ -272,6 +272,10 @@ options! {
     monitor_log_level: String, "monitor.log_level", Kind::Choice(&["off", "error", "warn", "info", "debug", "trace"]), "info", [],
         "What the log callback hears: this, and what matters more. `debug` has every run that is executed, `trace` every run. What `tracing` \
          hears is for its subscriber to say.";
+    monitor_health_timeout_ms: u64, "monitor.health_timeout_ms", Kind::Integer { min: 1, max: 600_000, unit: "ms" }, "5000",
+        ["health_check_timeout_seconds" * 1000],
+        "How long each component of the health report has to answer. They are asked side by side, so that this is about how long the report takes \
+         at most; what has not answered by then is `unhealthy`, and is not asked again before it has.";
     task_workers: u64, "task.workers", Kind::Integer { min: 1, max: 1024, unit: "threads" }, "4", [],
         "How many submitted tasks run at the same time. Threads are started when first needed.";
     task_queue: u64, "task.queue", Kind::Integer { min: 1, max: 1_000_000, unit: "tasks" }, "1024", [],

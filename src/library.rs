@@ -1,9 +1,11 @@
 //! The facade: everything a caller can ask of a library.
 
 mod export;
+mod health;
 mod import;
 mod memory;
 mod observer;
+mod probes;
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -11,7 +13,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cache::key;
 use crate::call::{Data, RunOptions, not_json};
@@ -21,15 +23,18 @@ use crate::execution::{Execution, Given, Script};
 use crate::json::Value;
 use crate::monitor::log::LogLevel;
 use crate::monitor::memory::mebibytes;
+use crate::monitor::recommendation::{Recommendation, recommendations};
 use crate::monitor::ring::Ring;
 use crate::monitor::{Monitor, metrics};
 use crate::python::{self, Analysis, Finding, Names, SyntaxFault, rules::RULES_VERSION};
 use crate::result::RunResult;
 use crate::sandbox::{CancelToken, with_signals_blocked};
 use crate::skill::{Skill, check_id};
-use crate::store::pool::{Counts, PoolStats, Settings, Warning};
+use crate::store::pool::{Counts, PoolStats, Settings};
 use crate::store::{DayCount, Filter, Finding as Damage, Match, Query};
 use crate::task::{Task, TaskQueue};
+
+use probes::Probes;
 
 pub use export::{ExportOptions, Versions};
 pub use import::{ImportOptions, OnConflict};
@@ -47,6 +52,7 @@ pub type LogCallback = Box<dyn Fn(&str) + Send + Sync>;
 pub struct Library {
     execution: Arc<Execution>,
     tasks: Arc<TaskQueue>,
+    probes: Probes<health::Condition>,
     is_closed: AtomicBool,
     has_callback: bool,
     observer: Mutex<Observer>,
@@ -88,6 +94,7 @@ impl Library {
         // What goes wrong from here on closes what was begun.
         let library = Library {
             tasks,
+            probes: health::probes(config),
             execution: execution.clone(),
             is_closed: AtomicBool::new(false),
             has_callback,
@@ -339,6 +346,13 @@ impl Library {
         Ok(Value::Array(days.iter().map(DayCount::to_value).collect()))
     }
 
+    /// What somebody could change, judged by the [statistics](Library::stats) alone: an array of `{"rule", "severity", "message", "remedy",
+    /// "evidence", "sample"}`, empty while all is well or too little has happened to say. `docs/STATISTICS.md` has the rules.
+    pub fn recommendations(&self) -> Result<Value> {
+        let found = recommendations(&self.stats()?);
+        Ok(Value::Array(found.iter().map(Recommendation::to_value).collect()))
+    }
+
     fn sandbox_value(&self) -> Value {
         let level = self.execution.sandbox.known_level();
         let (children, peak_memory) = self.execution.monitor.children();
@@ -414,49 +428,6 @@ impl Library {
         self.execution.store.backup(Path::new(path))
     }
 
-    /// Whether each part works, really tried: `{"status", "components"}`. The pool is judged by its statistics: it is `degraded`,
-    /// never `unhealthy`, and says what helps.
-    pub fn health(&self) -> Result<Value> {
-        self.check_open()?;
-        // First, because looking at the database takes a connection.
-        let pool = pool_health(&self.execution.store.pool_stats().warnings());
-        let probe = |probe: &dyn Fn() -> Result<String>| {
-            let started = Instant::now();
-            let (status, message) = match probe() {
-                Ok(message) => ("healthy", message),
-                Err(error) => ("unhealthy", error.message().to_owned()),
-            };
-            let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-            let members = [
-                ("status", Value::from(status)),
-                ("message", Value::from(message)),
-                ("response_time_us", Value::from(micros)),
-            ];
-            (status == "healthy", Value::object(members))
-        };
-        let pages = self.execution.store.health();
-        let store = probe(&|| match pages.damage() {
-            Some(damage) => Err(Error::new(Code::Corrupt, damage)),
-            None => self.execution.store.probe().map(|()| "the database answers".to_owned()),
-        });
-        let store = (store.0, with_members(store.1, [("check".to_owned(), pages.to_value())].into()));
-        let interpreter = probe(&|| {
-            let found = self.execution.sandbox.interpreter()?;
-            Ok(format!("Python {}.{}", found.version.0, found.version.1))
-        });
-        let sandbox = probe(&|| {
-            self.execution.probe_sandbox()?;
-            let level = self.execution.sandbox.level()?;
-            Ok(format!("a child ran at the level `{}`: {}", level.name, level.layers.join(", ")))
-        });
-        let level = self.execution.sandbox.known_level().map(|level| members(level.to_value())).unwrap_or_default();
-        let sandbox = (sandbox.0, with_members(sandbox.1, level));
-        let sick = [&store, &interpreter, &sandbox].into_iter().filter(|(is_healthy, _)| !is_healthy).count();
-        let status = ["healthy", "degraded", "unhealthy"][sick.max(usize::from(!pool.0)).min(2)];
-        let components = [("store", store.1), ("pool", pool.1), ("interpreter", interpreter.1), ("sandbox", sandbox.1)];
-        Ok(Value::object([("status", Value::from(status)), ("components", Value::object(components))]))
-    }
-
     /// The oldest event as JSON text; waits for one up to `timeout`, or for ever. [`Code::Timeout`] when none came.
     pub fn next_event(&self, timeout: Option<Duration>) -> Result<String> {
         self.check_open()?;
@@ -502,9 +473,11 @@ impl Library {
         let monitor = &self.execution.monitor;
         self.lock_observer().stop();
         self.tasks.close();
+        self.probes.close();
         self.execution.store.stop_watching();
         self.execution.shut_down();
         self.tasks.join();
+        self.probes.join();
         self.execution.store.close();
         monitor.line(LogLevel::Info, "the library is closed", Vec::new());
         monitor.events().close();
@@ -540,31 +513,6 @@ fn pool_numbers(stats: &PoolStats) -> metrics::PoolNumbers {
         counters: [requests, checkouts, exhaustions, open_failures, opened, closed, discarded, rolled_back],
         gauges: gauges.map(|count| count as u64),
     }
-}
-
-/// The pool in the health report, and whether there is nothing to say of it.
-fn pool_health(warnings: &[Warning]) -> (bool, Value) {
-    let join = |part: fn(&Warning) -> &str| warnings.iter().map(part).collect::<Vec<_>>().join("; ");
-    if warnings.is_empty() {
-        let message = "connections are free when they are needed";
-        return (true, Value::object([("status", Value::from("healthy")), ("message", Value::from(message))]));
-    }
-    let members = [
-        ("status", Value::from("degraded")),
-        ("message", Value::from(join(|warning| &warning.message))),
-        ("remedy", Value::from(join(|warning| warning.remedy))),
-    ];
-    (false, Value::object(members))
-}
-
-fn members(value: Value) -> Vec<(String, Value)> {
-    if let Value::Object(members) = value { members } else { Vec::new() }
-}
-
-/// A component of the health report with members of its own: what confines runs, layer by layer, if that was found out; what is known of
-/// the file's pages.
-fn with_members(component: Value, more: Vec<(String, Value)>) -> Value {
-    Value::Object([members(component), more].concat())
 }
 
 fn syntax_finding(fault: &SyntaxFault, code: &str) -> Finding {

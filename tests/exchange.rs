@@ -1,6 +1,7 @@
 //! Skills in and out of a library: mistakes are listed and the rest is there, what goes out comes back equal.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use skillcache::json::Value;
@@ -423,9 +424,14 @@ fn the_file_of_an_open_library_is_neither_read_nor_replaced() {
     let linked = folder.path().join("linked");
     fs::create_dir(&linked).expect("a folder");
     fs::hard_link(&file, linked.join("a.json")).expect("another name for it");
-    let locks =
-        || fs::read_to_string("/proc/locks").expect("Linux").lines().filter(|line| line.contains("POSIX")).count();
+    // Those of this file alone: other tests, and other processes, have theirs.
+    let inode = fs::metadata(&file).expect("it is there").ino();
+    let locks = || {
+        let all = fs::read_to_string("/proc/locks").expect("Linux");
+        all.lines().filter(|line| line.contains("POSIX") && line.contains(&format!(":{inode} "))).count()
+    };
     let before = locks();
+    assert!(before > 0, "SQLite says with a lock that the file is in use");
     let mut beside = file.clone().into_os_string();
     beside.push("-wal");
     for path in [file.clone(), PathBuf::from(beside)] {

@@ -1,5 +1,9 @@
 //! Answers outlive the process that found them: which, for how long, and who else gets them.
 
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
 use skillcache::json::Value;
 use skillcache::{CacheMode, Config, Data, Library, Outcome, RunOptions, RunResult, Skill};
 
@@ -38,6 +42,15 @@ fn number(library: &Library, path: &[&str]) -> i64 {
     let stats = library.stats().unwrap_or_else(|error| panic!("{error}"));
     let value = path.iter().try_fold(&stats, |value, name| value.get(name));
     value.and_then(Value::as_i64).unwrap_or_else(|| panic!("no number {path:?}"))
+}
+
+/// Waits until something holds: what is counted and kept is written behind, and whoever asks waits for that only a moment.
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let given_up = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < given_up, "{what} never came");
+        thread::sleep(Duration::from_millis(2));
+    }
 }
 
 #[test]
@@ -127,8 +140,8 @@ fn another_process_finds_what_one_has_found() {
     put(&one, WHEN, &[("cache", "yes")]);
     let first = run(&one, "", "");
     // Has what waits written.
-    number(&one, &["runs", "total"]);
     one.get("s", 0).unwrap_or_else(|error| panic!("{error}"));
+    until("the answer", || number(&one, &["store", "results", "entries"]) == 1);
     let second = run(&other, "", "");
     assert_eq!((second.is_cached, second.value), (true, first.value));
 }
@@ -144,6 +157,9 @@ fn a_skill_that_fails_again_and_again_is_not_run_any_more() {
         (result.outcome, result.failure.map(|failure| failure.message.clone()).unwrap_or_default())
     };
     assert_eq!([0, 0, 1, 0, 0, 0].map(|x| outcome(x).0), [1, 1, 0, 1, 1, 1].map(|number: usize| Outcome::ALL[number]));
+    until("its quarantine", || {
+        library.get("s", 0).is_ok_and(|skill| skill.field("state") == Value::from("quarantined"))
+    });
     let (refused, why) = outcome(1);
     assert_eq!(refused, Outcome::Rejected);
     assert!(why.contains("quarantined") && why.contains("new content"), "{why}");
@@ -210,19 +226,37 @@ fn clear_in_one(folder: &tempfile::TempDir, options: &[(&str, &str)]) {
     assert!(!run(&one, "", "").is_cached, "also by one that keeps none itself");
 }
 
+/// Runs that say to the host, in a folder, that they have begun, and wait there for its word: without layers they can.
+const HELD: [(&str, &str); 4] = [
+    ("policy.mode", "off"),
+    ("sandbox.mode", "best_effort"),
+    ("sandbox.without", "namespaces, landlock, seccomp"),
+    ("sandbox.timeout_ms", "300000"),
+];
+
+fn held_code(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "import os, time\nopen('{folder}/begun', 'w').close()\nwhile not os.path.exists('{folder}/go on'): time.sleep(0.01)\n\
+         result = time.time_ns()"
+    )
+}
+
 #[test]
 fn a_run_that_began_before_another_process_cleared_is_nobodys_answer_afterwards() {
-    let folder = folder();
-    let (one, other) = (open(&folder, &[]), open(&folder, &[]));
-    put(&one, "import time\ntime.sleep(1)\nresult = time.time_ns()", &[("cache", "yes")]);
+    let (folder, signs) = (folder(), self::folder());
+    let (one, other) = (open(&folder, &HELD), open(&folder, &HELD));
+    put(&one, &held_code(signs.path()), &[("cache", "yes")]);
     other.put(&Skill::new("t", "result = 1")).unwrap_or_else(|error| panic!("{error}"));
-    let first = std::thread::scope(|scope| {
+    let first = thread::scope(|scope| {
         let slow = scope.spawn(|| run(&other, "", ""));
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        until("the run", || signs.path().join("begun").exists());
         one.clear("execution").unwrap_or_else(|error| panic!("{error}"));
         // Has that process notice, and write, while the run goes on.
         other.run("t", Data::default(), &RunOptions::default()).unwrap_or_else(|error| panic!("{error}"));
         other.get("t", 0).unwrap_or_else(|error| panic!("{error}"));
+        assert!(!slow.is_finished());
+        std::fs::write(signs.path().join("go on"), "").unwrap_or_else(|error| panic!("{error}"));
         slow.join().unwrap_or_else(|_| panic!("it ends"))
     });
     other.get("s", 0).unwrap_or_else(|error| panic!("{error}"));
@@ -235,14 +269,16 @@ fn a_run_that_began_before_another_process_cleared_is_nobodys_answer_afterwards(
 fn a_refresh_that_memory_has_no_room_for_takes_the_older_answer_away() {
     let folder = folder();
     let library = open(&folder, &[("cache.execution.max_mb", "1")]);
-    // Small in the first second of the test, and large from then on.
-    let begun = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let code = format!("import time\nresult = 'small' if time.time() < {} else 'x' * 600000", begun + 3);
-    put(&library, &code, &[("cache", "yes")]);
-    assert_eq!(run(&library, "", "").value.as_deref(), Some("\"small\""));
+    // Small or large, by chance: the key is the same, and no clock decides.
+    let code = "import random\nresult = 'small' if random.random() < 0.5 else 'x' * 600000";
+    put(&library, code, &[("cache", "yes")]);
+    let refresh_until = |is_meant: fn(&str) -> bool| {
+        let is_one = |_: &i32| run(&library, "", r#"{"cache": "refresh"}"#).value.is_some_and(|value| is_meant(&value));
+        (0..200).find(is_one).unwrap_or_else(|| panic!("it is always the same"));
+    };
+    refresh_until(|value| value == "\"small\"");
+    assert_eq!(run(&library, "", "").value.as_deref(), Some("\"small\""), "it is kept");
     library.get("s", 0).unwrap_or_else(|error| panic!("{error}"));
-    std::thread::sleep(std::time::Duration::from_millis(3500));
-    assert!(run(&library, "", r#"{"cache": "refresh"}"#).value.is_some_and(|value| value.len() > 600_000));
-    let again = run(&library, "", "");
-    assert!(!again.is_cached && again.value.is_some_and(|value| value.len() > 600_000));
+    refresh_until(|value| value.len() > 600_000);
+    assert!(!run(&library, "", "").is_cached, "neither the large one nor what was there before");
 }

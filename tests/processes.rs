@@ -277,7 +277,12 @@ fn database(folder: &Path) -> PathBuf {
 }
 
 fn open(folder: &Path) -> Library {
-    Library::open(database(folder).to_str().expect("UTF-8"), &Config::default()).expect("it can be opened")
+    let mut config = Config::default();
+    // Nobody waits for so long but on a machine that stands still.
+    for option in ["pool.timeout_ms", "sandbox.timeout_ms"] {
+        config.set(option, "300000").expect("a known option");
+    }
+    Library::open(database(folder).to_str().expect("UTF-8"), &config).expect("it can be opened")
 }
 
 /// One of the two.

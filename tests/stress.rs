@@ -140,8 +140,8 @@ impl Turn {
 
     fn check_usage(&self, result: &RunResult) {
         let (way, token) = (self.way(), self.token());
-        // Every skill has one thread; the rest is for clocks that tick.
-        assert!(result.usage.cpu <= result.duration + Duration::from_secs(1), "{token}: {result:?}");
+        // Every skill has one thread; the rest is for clocks that tick, and for a host that is not let kill at once.
+        assert!(result.usage.cpu <= result.duration + Duration::from_secs(5), "{token}: {result:?}");
         assert!(result.usage.peak_memory <= 192 << 20, "{token}: {result:?}");
         match way.id {
             "is_remembered" if result.is_cached => assert!(result.usage.cpu.is_zero() && result.usage.peak_memory == 0),
@@ -163,6 +163,15 @@ fn traces() -> [usize; 4] {
     let children = children.map(|line| line.split_whitespace().count()).sum();
     let folders = fs::read_dir(std::env::temp_dir()).expect("a folder").count();
     [count("/proc/self/fd"), count("/proc/self/task"), children, folders]
+}
+
+/// Waits until something holds, or a minute. A thread that was joined stays in /proc until the kernel has buried it, which a
+/// busy machine may put off: before the first count as well as before the last.
+fn until(holds: impl Fn() -> bool) {
+    let given_up = Instant::now() + Duration::from_secs(60);
+    while !holds() && Instant::now() < given_up {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Says how often each outcome was seen.
@@ -213,16 +222,15 @@ fn many_threads_get_their_own_outcomes_and_leave_nothing_behind() {
         assert_eq!(fs::read_dir(folder.path()).expect("it is there").count(), 0);
         return;
     }
+    let threads = traces()[1];
     // What is made once and kept is there after the first library.
     open().close();
+    until(|| traces()[1] == threads);
     let before = traces();
+    assert_eq!(before[1], threads, "no thread is kept");
     let seen = stress(rounds);
     println!("{THREADS} threads, {rounds} runs each: {seen:?}");
-    // A thread that was joined stays in /proc until the kernel has buried it, which a busy machine may put off.
-    let given_up = Instant::now() + Duration::from_secs(30);
-    while traces() != before && Instant::now() < given_up {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until(|| traces() == before);
     assert_eq!(traces(), before, "descriptors, threads, children, folders");
     let ways: BTreeSet<_> = WAYS.iter().map(|way| way.outcome.name()).collect();
     assert_eq!(seen.into_keys().collect::<BTreeSet<_>>(), ways, "each way was taken");

@@ -323,6 +323,8 @@ class Library {
 
     std::string stats() const { return text(skc_library_stats); }
     std::string metrics() const { return text(skc_library_metrics); }
+    /// What somebody could change, judged by the statistics alone: rule, severity, message, remedy, evidence, sample.
+    std::string recommendations() const { return text(skc_library_recommendations); }
     /// How some of the numbers went: interval_s, and samples, the newest last.
     std::string history() const { return text(skc_library_history); }
     /// How the calls of a skill, or of all for an empty id, ended, by day: day, skill, version, outcome, count.

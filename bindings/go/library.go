@@ -513,6 +513,31 @@ func (l *Library) Backup(path string) error {
 	})
 }
 
+// Recommendation is something that somebody could change.
+type Recommendation struct {
+	// Rule is a name of docs/STATISTICS.md.
+	Rule string `json:"rule"`
+	// Severity is info or warning.
+	Severity string `json:"severity"`
+	Message  string `json:"message"`
+	Remedy   string `json:"remedy"`
+	// Evidence has the numbers behind it, and Sample how many there were to judge by.
+	Evidence map[string]any `json:"evidence"`
+	Sample   float64        `json:"sample"`
+}
+
+// Recommendations gives what somebody could change, judged by the statistics alone; none while all is well, or too little has happened
+// to say.
+func (l *Library) Recommendations() (found []Recommendation, err error) {
+	text, err := l.document(func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status {
+		return C.skc_library_recommendations(library, out, left)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return found, json.Unmarshal(text, &found)
+}
+
 // History gives how some of the numbers went, as JSON: interval_s and samples, the newest last.
 func (l *Library) History() (json.RawMessage, error) {
 	return l.document(func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status {

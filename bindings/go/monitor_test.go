@@ -32,6 +32,13 @@ func TestMonitoring(t *testing.T) {
 	if _, err := library.Outcomes("two"); !errors.Is(err, ErrNotFound) {
 		t.Fatal(err)
 	}
+	if err := library.SetState("one", "quarantined"); err != nil {
+		t.Fatal(err)
+	}
+	found, err := library.Recommendations()
+	if err != nil || len(found) != 1 || found[0].Rule != "quarantine" || found[0].Sample != 1 || found[0].Remedy == "" {
+		t.Fatal(found, err)
+	}
 	text, err := library.ReportMemory()
 	var report struct {
 		Status string  `json:"status"`

@@ -99,6 +99,17 @@ pub enum Refusal {
     },
 }
 
+/// A shard that holds more than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Excess {
+    /// Of which bound.
+    pub bound: Bound,
+    /// Entries, or bytes, now.
+    pub size: usize,
+    /// Entries, or bytes, at most.
+    pub most: usize,
+}
+
 /// What a put did. Holds what left the cache for it, so that it is dropped where no lock is held.
 #[derive(Debug)]
 #[must_use = "it may hold alerts"]
@@ -333,6 +344,17 @@ impl<V: Clone> Cache<V> {
     pub fn nearly_full(&self, threshold: f64) -> Vec<UtilizationAlert> {
         let sizes = [&self.size, &self.bytes].map(|size| size.load(Ordering::Relaxed));
         self.alarms.iter().zip(sizes).filter_map(|(alarm, size)| alarm.would_say(size, threshold)).collect()
+    }
+
+    /// The first bound of a shard that does not hold, which would be a bug. Has every lock once; changes and counts nothing.
+    pub fn excess(&self) -> Option<Excess> {
+        self.shards.iter().find_map(|shard| {
+            let shard = lock(shard);
+            let (Room { entries, bytes }, size) = (shard.room(), shard.size());
+            let bounds = [(Bound::Entries, entries), (Bound::Bytes, bytes)].into_iter().zip(size);
+            let excesses = bounds.map(|((bound, most), size)| Excess { bound, size, most });
+            excesses.into_iter().find(|excess| excess.size > excess.most)
+        })
     }
 
     /// What it did and holds. Each shard's part is of one moment, so that every hit and every miss is a look-up.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::clock::Tick;
 use super::key::{Digest, QuickHash};
-use super::{AlertRule, Cache, CacheStats, Policy, Settings};
+use super::{AlertRule, Cache, CacheStats, Excess, Policy, Settings};
 
 /// Texts and the keys they stand for. Shared freely between threads.
 #[derive(Debug)]
@@ -69,6 +69,11 @@ impl Spellings {
     /// What they take.
     pub fn stats(&self) -> CacheStats {
         self.known.stats()
+    }
+
+    /// The first bound that does not hold.
+    pub fn excess(&self) -> Option<Excess> {
+        self.known.excess()
     }
 
     fn quick_key(&self, skill: &Digest, text: &str) -> Digest {

@@ -683,3 +683,23 @@ fn values_are_dropped_where_no_lock_is_held() {
     });
     is_done.recv_timeout(Duration::from_secs(20)).expect("no deadlock, and every value dropped");
 }
+
+#[test]
+fn a_bound_that_does_not_hold_is_found_and_looking_changes_nothing() {
+    for (policy, shards) in [(Policy::Lru, 1), (Policy::TwoQueues, 3)] {
+        let cache = Cache::new(&Settings { shards, has_shadow: true, ..settings(policy, 20) });
+        for number in 0..100 {
+            keep(&cache, spread(number), number, Tick::at(0));
+        }
+        let before = cache.stats();
+        assert_eq!((before.size, cache.excess()), (20, None), "a full cache is within its bounds");
+        assert_eq!(cache.stats(), before);
+        let last = &cache.shards[cache.shards.len() - 1];
+        let Room { entries, bytes } = lock(last).room();
+        lock(last).set_room(Room { entries: entries - 1, bytes });
+        let excess = Excess { bound: Bound::Entries, size: entries, most: entries - 1 };
+        assert_eq!(cache.excess(), Some(excess));
+        lock(last).set_room(Room { entries, bytes: 1 });
+        assert_eq!(cache.excess().map(|excess| (excess.bound, excess.most)), Some((Bound::Bytes, 1)));
+    }
+}

@@ -477,6 +477,18 @@ pub unsafe extern "C" fn skc_library_stats(
     unsafe { skc_library::text(library, out_json, "out_json", err, |library| Ok(library.stats()?.to_text())) }
 }
 
+/// What somebody could change, judged by the statistics alone, as a JSON array of objects: rule, severity (info, warning), message, remedy,
+/// evidence (the numbers behind it), sample. Empty while all is well, or too little has happened to say. docs/STATISTICS.md has the rules.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skc_library_recommendations(
+    library: *mut skc_library,
+    out_json: *mut *mut skc_blob,
+    err: *mut *mut skc_error,
+) -> skc_status {
+    // SAFETY: the door's contract.
+    unsafe { skc_library::text(library, out_json, "out_json", err, |library| Ok(library.recommendations()?.to_text())) }
+}
+
 /// How some of the numbers went, as a JSON object: interval_s, and samples, the newest last; docs/STATISTICS.md describes them. The newest
 /// 360 are kept (option `monitor.history_interval_s`).
 #[unsafe(no_mangle)]
@@ -541,8 +553,9 @@ pub unsafe extern "C" fn skc_library_metrics(
     unsafe { skc_library::text(library, out_openmetrics, "out_openmetrics", err, Library::metrics) }
 }
 
-/// Whether each part works, really tried, as a JSON object: status (healthy, degraded, unhealthy) and components. Starts
-/// one child; takes as long as a short run.
+/// Whether each part works, really tried, as a JSON object: status (healthy, degraded, unhealthy) and components, each with
+/// status, message, remedy (null if it is healthy) and more; docs/STATISTICS.md describes it. Starts one child; takes as long as a
+/// short run, and about monitor.health_timeout_ms at most, whatever hangs.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_library_health(
     library: *mut skc_library,

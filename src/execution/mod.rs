@@ -1,12 +1,14 @@
 //! The rooms, and the road through them: from a draft to a stored skill, from a call to a kept result.
 //!
 //! `run.rs` is the road of one run, `report.rs` what is told of it. `record.rs` holds what is known of skills, `data.rs` what a call passes to one, `active.rs` the
-//! runs that are going on, `outlive.rs` results that outlive the process, `script.rs` sources that stand alone.
+//! runs that are going on, `outlive.rs` results that outlive the process, `script.rs` sources that stand alone, `probe.rs` whether
+//! the rooms work.
 
 mod active;
 mod caches;
 mod data;
 mod outlive;
+mod probe;
 mod record;
 mod report;
 mod run;
@@ -231,16 +233,6 @@ impl Execution {
     /// Ends every run that is going on and refuses new ones; comes back when none is left.
     pub fn shut_down(&self) {
         self.runs.cancel_all_and_wait();
-    }
-
-    /// Starts a child that has nothing to do.
-    pub fn probe_sandbox(&self) -> Result<()> {
-        let job = Job { code: "", check: Some(&[]), ..Job::default() };
-        let report = self.run_confined(&job, &Limits::of_checks(&self.config), None)?;
-        match report.ending {
-            Ending::Checked { .. } => Ok(()),
-            other => Err(Error::new(Code::Sandbox, format!("a child with nothing to do ended as {other:?}"))),
-        }
     }
 
     /// What the interpreter says of a source, if the parser has no objection.

@@ -11,6 +11,7 @@ pub mod latency;
 pub mod log;
 pub mod memory;
 pub mod metrics;
+pub mod recommendation;
 pub mod ring;
 mod throttle;
 pub mod trace;

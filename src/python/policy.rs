@@ -92,6 +92,11 @@ impl Policy {
         format!("{};{};{}", rules::RULES_VERSION, self.allowed.join(","), self.denied.join(","))
     }
 
+    /// Whether the host has the last word on a module, and allows it.
+    pub fn allows(&self, module: &str) -> bool {
+        self.says(&module.split('.').collect::<Vec<_>>()) == Some(true)
+    }
+
     /// What the host says of a full name: whether it is allowed, or nothing.
     pub(super) fn says(&self, path: &[&str]) -> Option<bool> {
         let longest = |list: &[String]| list.iter().filter_map(|name| covers(name, path)).max();

@@ -214,6 +214,12 @@ impl Sandbox {
         self.interpreter.get_or_try_init(|| Interpreter::find(&self.executable, &self.site_packages))
     }
 
+    /// The interpreter, if it still is the one that was asked.
+    pub fn probe_interpreter(&self) -> Result<&Interpreter> {
+        let interpreter = self.interpreter()?;
+        self.check_identity(interpreter).map(|()| interpreter)
+    }
+
     fn tree(&self) -> Result<&Tree> {
         let interpreter = self.interpreter()?;
         Ok(self.tree.get_or_init(|| Tree::of(&interpreter.visible)))

@@ -133,20 +133,21 @@ impl Level {
         })
     }
 
+    /// What does not hold, and how to get it; empty if everything does.
+    pub fn lacks(&self) -> String {
+        let missing = GUARANTEES.iter().filter(|(name, _)| self.missing.contains(name));
+        missing.map(|(name, remedy)| format!("{name} ({remedy})")).collect::<Vec<_>>().join("; ")
+    }
+
     /// Refuses what `strict` cannot accept.
     pub(super) fn demand_all(&self) -> Result<()> {
         if self.missing.is_empty() {
             return Ok(());
         }
-        let reasons: Vec<String> = GUARANTEES
-            .iter()
-            .filter(|(name, _)| self.missing.contains(name))
-            .map(|(name, remedy)| format!("{name} ({remedy})"))
-            .collect();
         let message = format!(
             "sandbox.mode = strict cannot be had on this machine: missing are {}; in use are: {}. \
              sandbox.mode = best_effort runs without them",
-            reasons.join("; "),
+            self.lacks(),
             if self.layers.is_empty() { "no layers".to_owned() } else { self.layers.join(", ") },
         );
         Err(Error::new(Code::Sandbox, message).missing(self.missing.clone()))

@@ -99,7 +99,12 @@ impl ConnectionPool {
 
     /// Borrows a connection, waiting up to the pool's timeout.
     pub fn get(&self) -> Result<PooledConnection<'_, SqliteManager>> {
-        self.0.get().map_err(|error| match error {
+        self.get_within(self.timeout())
+    }
+
+    /// The same with a time of the caller's own.
+    pub fn get_within(&self, timeout: Duration) -> Result<PooledConnection<'_, SqliteManager>> {
+        self.0.get_within(timeout).map_err(|error| match error {
             PoolError::Exhausted(exhaustion) => Error::new(Code::PoolExhausted, exhaustion.to_string()),
             PoolError::Open(error) => {
                 let error = sqlite::translate(error);

@@ -20,7 +20,7 @@ use crate::held::Held;
 use crate::json::Value;
 
 /// What to do about a damaged file; ends a message.
-pub(super) const REMEDY: &str = "restore a backup, or open the file with `store.access` = `read_only` and export what can be read; docs/STORE.md says how";
+pub(crate) const REMEDY: &str = "restore a backup, or open the file with `store.access` = `read_only` and export what can be read; docs/STORE.md says how";
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]

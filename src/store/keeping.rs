@@ -9,9 +9,11 @@ use rusqlite::Connection;
 use super::check::{Report, depth_named, full_check, quick_check};
 use super::connection::SqliteManager;
 use super::damage::Finding;
+use super::origin::Origin;
 use super::pool::PooledConnection;
 use super::salvage;
 use super::sqlite::translate;
+use super::usage::Lag;
 use super::watch::{Alarm, Health};
 use super::{Store, backup};
 use crate::error::{Code, Error, Result};
@@ -45,7 +47,7 @@ impl Store {
     /// Whether anything may be stored: not if the file was opened for reading, [`Code::Unsupported`], and not once pages of it are known
     /// to be broken, [`Code::Corrupt`]: what is written then may overwrite what can still be read.
     pub fn check_writable(&self) -> Result<()> {
-        if self.origin.as_ref().is_some_and(|origin| origin.is_read_only()) {
+        if self.is_read_only() {
             let message =
                 "the library was opened with `store.access` = `read_only`: nothing is stored and nothing removed";
             return Err(Error::new(Code::Unsupported, message).rule("store.access"));
@@ -59,6 +61,46 @@ impl Store {
     /// What is known of the file's pages.
     pub(crate) fn health(&self) -> Health {
         self.watch.health()
+    }
+
+    /// Reads a page of the database: whether it answers, to who waits no longer than this for others. By a connection of its own, so that a pool
+    /// that has none is not taken for a file that does not answer; a database in memory has the one.
+    pub fn probe(&self, patience: Duration) -> Result<()> {
+        let read = |connection: &Connection| {
+            connection
+                .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
+                .map_err(translate)
+        };
+        match &self.origin {
+            Some(origin) => read(&origin.for_reading().waiting(patience).connect().map_err(translate)?),
+            None => read(&*self.pool.get_within(patience.min(self.pool.timeout()))?),
+        }
+        .map(drop)
+    }
+
+    /// Borrows a connection and gives it back: whether one can be had in time. A request like any other, which is counted. Of a database in memory,
+    /// [`probe`](Store::probe) is that.
+    pub fn probe_pool(&self, patience: Duration) -> Result<()> {
+        match self.origin {
+            Some(_) => self.pool.get_within(patience.min(self.pool.timeout())).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the store was opened for reading alone.
+    pub fn is_read_only(&self) -> bool {
+        self.origin.as_ref().is_some_and(Origin::is_read_only)
+    }
+
+    /// How many calls are counted and not yet written, and since when the oldest of them waits; nothing if it is well that they are not.
+    pub fn unwritten(&self) -> Option<(u64, Duration)> {
+        let Lag { calls, age } = self.behind.usage.lag();
+        (calls > 0 && self.writer.is_some()).then_some((calls, age))
+    }
+
+    /// How long ago a write was last refused because others were in its way.
+    pub fn last_refusal(&self) -> Option<Duration> {
+        self.writer.as_ref()?.last_refusal()
     }
 
     /// Says whom to tell of damage, and checks the file in the background if that is wanted. The caller sees to it that new threads get no signals.

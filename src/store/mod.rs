@@ -32,7 +32,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-pub(crate) use damage::Finding;
+pub(crate) use damage::{Finding, REMEDY as DAMAGE_REMEDY};
 pub use generation::Generation;
 pub use put::Put;
 pub use results::{Key as ResultKey, StoredResult};
@@ -490,15 +490,6 @@ impl Store {
     /// The pool's numbers.
     pub fn pool_stats(&self) -> pool::PoolStats {
         self.pool.stats()
-    }
-
-    /// Reads one page through the pool: whether the database answers.
-    pub fn probe(&self) -> Result<()> {
-        let connection = self.pool.get()?;
-        connection
-            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
-            .map_err(translate)?;
-        Ok(())
     }
 
     /// Writes what waits, and refuses writing from now on. Ends the threads. May be called again.

@@ -62,6 +62,11 @@ impl Origin {
         Origin { access, ..self.clone() }
     }
 
+    /// The same file, with connections that wait no longer for others.
+    pub fn waiting(&self, patience: Duration) -> Origin {
+        Origin { busy_timeout: self.busy_timeout.min(patience), ..self.clone() }
+    }
+
     /// The same file, read past what is damaged.
     pub fn tolerant(&self) -> Origin {
         Origin { is_tolerant: true, ..self.for_reading() }

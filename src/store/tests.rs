@@ -20,6 +20,11 @@ pub(super) fn open_as(path: &str, config: &Config) -> Result<Store> {
     Store::open(path, config, &Arc::new(Monitor::new(&crate::monitor::tests::settings()).expect("a monitor")))
 }
 
+/// One of the pool's connections, held as a call would that does not return.
+pub(crate) fn borrow(store: &Store) -> pool::PooledConnection<'_, connection::SqliteManager> {
+    store.pool.get().expect("one is free")
+}
+
 fn count(store: &Store, id: &str, outcome: Outcome) {
     let version = store.revision(id, 0).expect("there").version;
     let verdict = match outcome {

@@ -81,11 +81,16 @@ impl Health {
         ])
     }
 
-    /// What to say of a damaged file, and what to do.
-    pub fn damage(&self) -> Option<String> {
+    /// What to say of a damaged file.
+    pub fn fault(&self) -> Option<String> {
         let Health::Damaged { findings, .. } = self else { return None };
         let first = findings.first().map_or_else(String::new, Finding::to_string);
-        Some(format!("the database is damaged: {first}; {} findings. {REMEDY}", findings.len()))
+        Some(format!("the database is damaged: {first}; {} findings", findings.len()))
+    }
+
+    /// The same, and what to do.
+    pub fn damage(&self) -> Option<String> {
+        self.fault().map(|fault| format!("{fault}. {REMEDY}"))
     }
 }
 

@@ -86,6 +86,18 @@ struct Queue {
     waiting: VecDeque<Box<dyn Request>>,
     is_closed: bool,
     numbers: Numbers,
+    /// When somebody who writes was last refused.
+    refused_at: Option<Instant>,
+}
+
+impl Queue {
+    /// Readers that do not wait for counts are counted, and no sign of trouble.
+    fn refuse(&mut self, is_durable: bool) {
+        self.numbers.refused += 1;
+        if is_durable {
+            self.refused_at = Some(Instant::now());
+        }
+    }
 }
 
 /// What the writer has done so far.
@@ -279,7 +291,7 @@ impl Writer {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             queue = match left {
                 Some(Duration::ZERO) => {
-                    queue.numbers.refused += 1;
+                    queue.refuse(is_durable);
                     return None;
                 }
                 Some(left) => self.shared.left.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0,
@@ -294,7 +306,7 @@ impl Writer {
         self.shared.arrived.notify_one();
         let result = ticket.wait(deadline);
         if result.is_none() {
-            self.shared.lock().numbers.refused += 1;
+            self.shared.lock().refuse(is_durable);
         }
         result
     }
@@ -305,6 +317,12 @@ impl Writer {
             "the write could not begin for {millis} ms (pool.timeout_ms), for others were in its way; nothing was written"
         );
         Error::new(Code::Busy, message)
+    }
+
+    /// How long ago a write was last refused; no time at all while there is no room for more.
+    pub fn last_refusal(&self) -> Option<Duration> {
+        let queue = self.shared.lock();
+        if queue.waiting.len() >= CAPACITY { Some(Duration::ZERO) } else { queue.refused_at.map(|at| at.elapsed()) }
     }
 
     /// `{"waiting", "requests", "refused", "commits", "failed_commits", "largest_group", "busy_turns", "emptied_logs"}`.

@@ -78,6 +78,12 @@ assert os.listdir('.') == [], 'the run before left something'
 /// One skill that makes any attempt: to put a skill takes a child as well.
 const MAKER: &str = "exec(inputs['code'], globals())";
 
+/// The time of a run that is not to run out of it.
+const PATIENCE_MS: &str = "120000";
+/// The times that a run is given which prints something and then goes on until its time is over. Starting an interpreter counts, so
+/// that a busy machine gets more where that was too little.
+const TIMES_MS: [&str; 4] = ["400", "2000", "10000", "60000"];
+
 /// What the layers of a library leave out or not, as its options.
 pub type Options<'o> = &'o [(&'o str, &'o str)];
 
@@ -107,7 +113,14 @@ pub fn with_and_without_layers(options: Options) -> Vec<Library> {
 pub fn open(options: Options) -> Library {
     set_child_subreaper(Some(getpid())).expect("Linux has subreapers");
     let mut config = Config::default();
-    for (name, value) in [("policy.mode", "off"), ("sandbox.max_memory_mb", "256")].iter().chain(options) {
+    // Suites run beside each other: an interpreter may take seconds to start. What is to run out of time says so.
+    let own = [
+        ("policy.mode", "off"),
+        ("sandbox.max_memory_mb", "256"),
+        ("sandbox.timeout_ms", PATIENCE_MS),
+        ("sandbox.max_cpu_s", "120"),
+    ];
+    for (name, value) in own.iter().chain(options) {
         config.set(name, value).expect("a known option");
     }
     Library::open(":memory:", &config).expect("a library")
@@ -118,6 +131,23 @@ pub fn run(library: &Library, code: &str) -> RunResult {
     put_maker(library);
     let inputs = Value::object([("code", Value::from(code))]);
     run_once_more(library, "maker", Data { inputs: Some(inputs), context: None })
+}
+
+/// Runs code that comes to something and then goes on until its time is over; `open` opens a library with the options it is given.
+/// Gives the first result in which it had the time to come to that, and its library.
+pub fn run_until_its_time_is_over(
+    open: impl Fn(Options) -> Library,
+    code: &str,
+    has_come_to_it: impl Fn(&RunResult) -> bool,
+) -> (Library, RunResult) {
+    let with_time = |millis: &str| {
+        let library = open(&[("sandbox.timeout_ms", millis)]);
+        let result = run(&library, code);
+        assert_eq!(result.outcome, Outcome::Timeout, "{code}: {result:?}");
+        (library, result)
+    };
+    let mut tried = TIMES_MS.into_iter().map(with_time);
+    tried.find(|(_, result)| has_come_to_it(result)).unwrap_or_else(|| panic!("{code} never came to it"))
 }
 
 /// Runs the skill that was put last as `attempt`.
@@ -142,7 +172,10 @@ pub fn assert_all_is_well(library: &Library, after: &str) {
         let look = "import os, sys\nresult = [os.listdir('.'), sorted(n for n in sys.modules['__main__'].__dict__ if n[0] != '_')]";
         library.put(&Skill::new("fresh", look)).expect("it is Python");
     }
-    let result = run_once_more(library, "fresh", Data::default());
+    // With a time of its own: that of the library may be one that is to run out.
+    let asked = format!(r#"{{"cache":"no","timeout_ms":{PATIENCE_MS},"max_cpu_s":120}}"#);
+    let asked = RunOptions::parse(&asked).expect("options");
+    let result = library.run("fresh", Data::default(), &asked).expect("it can be run");
     let fresh = r#"[[],["context","inputs","os","parameters","sys"]]"#;
     assert_eq!(result.value.as_deref(), Some(fresh), "after {after}: {result:?}");
 }
@@ -167,9 +200,12 @@ pub fn bare(code: &str) -> Command {
         PathBuf::from(String::from_utf8(asked.stdout).expect("UTF-8"))
     });
     let mut command = Command::new(executable);
-    command.args(["-I", "-S", "-c", code]);
+    command.args(["-I", "-S", "-c", code]).env(BARE, "1");
     command
 }
+
+/// In the environment of what tests start beside the library, which is no business of others that look for survivors.
+const BARE: &str = "SKC_BARE";
 
 /// What a host has to lose.
 pub struct Host {
@@ -337,15 +373,20 @@ fn bare_answer(inputs: &Value) -> String {
 /// mark of a run whose folder is gone.
 pub fn survivors() -> Vec<String> {
     let outlived = |(_, mark): &(u32, String)| !std::env::temp_dir().join(mark).exists();
-    let marked = runs_below(std::process::id()).into_iter().filter(outlived).map(|(pid, _)| pid);
-    let found: Vec<u32> = marked.chain(orphans()).collect();
-    // The kernel takes a moment to end what was killed, and a child that another test has started is one of these as well.
-    let start = Instant::now();
-    while found.iter().any(|pid| is_alive(*pid)) && start.elapsed() < Duration::from_secs(10) {
+    let look = || -> Vec<u32> {
+        let marked = runs_below(std::process::id()).into_iter().filter(outlived).map(|(pid, _)| pid);
+        marked.chain(orphans()).filter(|pid| is_alive(*pid)).collect()
+    };
+    // The kernel takes a moment to end what was killed; and a child that another test has just made is taken for one of these, until
+    // it has become the program that it is to be. What does live lives for a minute.
+    let (mut found, start) = (look(), Instant::now());
+    while !found.is_empty() && start.elapsed() < Duration::from_secs(30) {
         std::thread::sleep(Duration::from_millis(20));
+        let now = look();
+        found.retain(|pid| now.contains(pid));
     }
-    let alive = found.into_iter().filter(|pid| is_alive(*pid));
-    alive
+    found
+        .into_iter()
         .map(|pid| format!("{pid} {}", fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default()))
         .collect()
 }
@@ -354,7 +395,7 @@ pub fn survivors() -> Vec<String> {
 fn orphans() -> impl Iterator<Item = u32> {
     children(std::process::id()).into_iter().filter(|pid| {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        !name.starts_with("attacks") && !name.starts_with("skillcache")
+        !name.starts_with("attacks") && !name.starts_with("skillcache") && variable_of(*pid, BARE).is_none()
     })
 }
 
@@ -388,9 +429,14 @@ fn is_host(pid: u32) -> bool {
 }
 
 fn mark_of(pid: u32) -> Option<String> {
+    variable_of(pid, "SKILLCACHE_RUN")
+}
+
+/// A variable that a process was started with.
+fn variable_of(pid: u32, name: &str) -> Option<String> {
     let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
     let mut entries = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-    entries.find_map(|entry| entry.strip_prefix("SKILLCACHE_RUN=").map(str::to_owned))
+    entries.find_map(|entry| Some(entry.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
 }
 
 pub fn is_alive(pid: u32) -> bool {

@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
@@ -132,7 +134,15 @@ pub fn again_with(situation: Situation, user: User, arguments: &[&str], variable
         for filter in filters {
             seccompiler::apply_filter(&filter).expect("a filter can be installed");
         }
-        command.output().expect("it starts")
+        loop {
+            match command.output() {
+                // A child that another thread was just making has the copy open, which it was made with, until it is its own program.
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                output => return output.expect("it starts"),
+            }
+        }
     };
     std::thread::spawn(start).join().expect("the thread ends")
 }

@@ -34,6 +34,11 @@ enum Begun {
     LineAndRun,
 }
 
+/// How long a host may take to begin, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the kernel may take to end what a killed host leaves: less than what is left would live.
+const SOON: Duration = Duration::from_secs(30);
+
 /// Kills a host of this kind some time after it has begun; gives the lines that it acknowledged.
 fn kill_one(kind: &str, path: &Path, round: u64, begun: Begun, after: Duration) -> Vec<String> {
     let mut host = Command::new(env::current_exe().expect("this program has a path"))
@@ -44,9 +49,9 @@ fn kill_one(kind: &str, path: &Path, round: u64, begun: Begun, after: Duration) 
     let output = BufReader::new(host.stdout.take().expect("piped"));
     let (first, has_line) = mpsc::channel();
     let killer = thread::spawn(move || {
-        let mut has_begun = has_line.recv_timeout(Duration::from_secs(60)).is_ok();
+        let mut has_begun = has_line.recv_timeout(PATIENCE).is_ok();
         if begun == Begun::LineAndRun {
-            has_begun &= within_ten_seconds(|| has_a_run(&host));
+            has_begun &= within(PATIENCE, || has_a_run(&host));
         }
         thread::sleep(after);
         // Before anything can fail: a living host would be waited for below.
@@ -59,7 +64,7 @@ fn kill_one(kind: &str, path: &Path, round: u64, begun: Begun, after: Duration) 
     let lines = lines_with_ends(output).take_while(whole).inspect(|_| _ = first.send(()));
     let lines = lines.map(|line| line.trim().to_owned()).collect();
     killer.join().expect("the killer is done");
-    assert!(within_ten_seconds(is_alone), "{kind}, round {round}: a child outlived its host");
+    assert!(within(SOON, is_alone), "{kind}, round {round}: a child outlived its host");
     lines
 }
 
@@ -97,10 +102,10 @@ fn is_alone() -> bool {
     }
 }
 
-fn within_ten_seconds(holds: impl Fn() -> bool) -> bool {
+fn within(patience: Duration, holds: impl Fn() -> bool) -> bool {
     let start = Instant::now();
     while !holds() {
-        if start.elapsed() > Duration::from_secs(10) {
+        if start.elapsed() > patience {
             return false;
         }
         thread::sleep(Duration::from_millis(10));

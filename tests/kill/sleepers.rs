@@ -9,8 +9,10 @@ use super::{Begun, acknowledge, kill_one, open};
 
 /// Puts version after version and says so once each is acknowledged; sleeping runs are under way all the time.
 pub fn host(path: &Path) -> ! {
-    let library = open(path, &Config::default());
-    library.put(&Skill::new("sleeper", "import time\ntime.sleep(60)")).expect("the host puts");
+    let mut config = Config::default();
+    config.set("sandbox.timeout_ms", "300000").expect("a known option");
+    let library = open(path, &config);
+    library.put(&Skill::new("sleeper", "import time\ntime.sleep(300)")).expect("the host puts");
     let options = RunOptions { cache: Some(CacheMode::No), ..RunOptions::default() };
     for _ in 0..2 {
         library.submit("sleeper", Data::default(), &options).expect("the host submits");

@@ -72,6 +72,10 @@ static void memory_curves_and_days_are_documents(void) {
     CHECK(has(skc_blob_str(blob), "\"status\":\"ok\"") && has(skc_blob_str(blob), "\"limit_source\":"));
     skc_blob_free(blob);
     OK(skc_library_report_memory(library, NULL, &err));
+    OK(skc_library_set_state(library, "one", "quarantined", &err));
+    OK(skc_library_recommendations(library, &blob, &err));
+    CHECK(has(skc_blob_str(blob), "\"rule\":\"quarantine\""));
+    skc_blob_free(blob);
     OK(skc_library_history(library, &blob, &err));
     CHECK(has(skc_blob_str(blob), "\"interval_s\":10"));
     skc_blob_free(blob);

@@ -344,6 +344,8 @@ static void the_library_says_what_it_does() {
         CHECK(library.run("one").trace_id().size() == 32);
         CHECK(has(library.outcomes("one"), "\"count\":2") && has(library.outcomes(), "\"skill\":\"one\""));
         refused(SKC_E_NOT_FOUND, [&] { library.outcomes("two"); });
+        library.set_state("one", "quarantined");
+        CHECK(has(library.recommendations(), "\"rule\":\"quarantine\""));
         CHECK(has(library.report_memory(), "\"status\":\"ok\"") && has(library.history(), "\"samples\":"));
     }
     CHECK(opened == 1 && runs == 1);

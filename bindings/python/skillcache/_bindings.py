@@ -152,6 +152,7 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     ),
     "skc_library_submit": (_STATUS, (_HANDLE, c_char_p, c_char_p, c_size_t, c_char_p, _OUT, _OUT)),
     "skc_library_stats": (_STATUS, (_HANDLE, _OUT, _OUT)),
+    "skc_library_recommendations": (_STATUS, (_HANDLE, _OUT, _OUT)),
     "skc_library_history": (_STATUS, (_HANDLE, _OUT, _OUT)),
     "skc_library_outcomes": (_STATUS, (_HANDLE, c_char_p, _OUT, _OUT)),
     "skc_library_report_memory": (_STATUS, (_HANDLE, _OUT, _OUT)),

@@ -437,6 +437,16 @@ class Library:
         """The same numbers as OpenMetrics text, to be served as ``application/openmetrics-text; version=1.0.0``."""
         return self._blob(C.skc_library_metrics)
 
+    def recommendations(self) -> _List[dict[str, Any]]:
+        """What somebody could change, judged by the statistics alone; empty while all is well, or too little has
+        happened to say.
+
+        Each has ``rule``, ``severity`` (``"info"``, ``"warning"``), ``message``, ``remedy``, ``evidence`` (the numbers
+        behind it) and ``sample``.
+        """
+        found: _List[dict[str, Any]] = self._document(C.skc_library_recommendations)
+        return found
+
     def history(self) -> dict[str, Any]:
         """How some of the numbers went: ``interval_s`` and ``samples``, the newest last (option
         ``monitor.history_interval_s``). ``docs/STATISTICS.md`` describes the samples."""
@@ -461,7 +471,7 @@ class Library:
         return report
 
     def health(self) -> dict[str, Any]:
-        """``status`` (``"healthy"``, ``"degraded"``, ``"unhealthy"``) and the ``components`` behind it."""
+        """``status`` (``"healthy"``, ``"degraded"``, ``"unhealthy"``) and the ``components`` behind it, each with what helps."""
         health: dict[str, Any] = self._document(C.skc_library_health)
         return health
 

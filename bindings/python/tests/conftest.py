@@ -11,5 +11,6 @@ import skillcache
 
 @pytest.fixture
 def lib() -> Iterator[skillcache.Library]:
-    with skillcache.open(":memory:") as library:
+    # A busy machine may take its time for the health report.
+    with skillcache.open(":memory:", {"monitor.health_timeout_ms": 120_000}) as library:
         yield library

@@ -62,6 +62,16 @@ def test_too_much_memory_is_said_once_and_the_caches_let_go() -> None:
         assert not lib.run("echo", {"n": 0}).cached
 
 
+def test_recommendations_have_a_rule_and_a_remedy(lib: Library) -> None:
+    assert lib.recommendations() == []
+    lib.put("bad", "result = 1 / 0")
+    lib.set_state("bad", "quarantined")
+    (found,) = lib.recommendations()
+    assert (found["rule"], found["severity"], found["sample"]) == ("quarantine", "warning", 1)
+    assert found["remedy"]
+    assert found["evidence"] == {"quarantined": 1, "skills": 1}
+
+
 def test_curves_are_kept() -> None:
     with skillcache.open(":memory:", {"monitor.history_interval_s": 1}) as lib:
         lib.put("one", "result = 1")

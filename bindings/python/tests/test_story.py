@@ -307,7 +307,8 @@ def test_statistics_metrics_and_health_agree(lib: Library) -> None:
     assert metrics.endswith("# EOF\n")
     health = lib.health()
     assert health["status"] == "healthy"
-    assert set(health["components"]) == {"store", "pool", "interpreter", "sandbox"}
+    assert set(health["components"]) == {"store", "pool", "cache", "sandbox", "interpreter", "policy"}
+    assert [component["remedy"] for component in health["components"].values()] == [None] * 6
 
 
 def test_events_are_read_in_order_and_once(lib: Library) -> None:

@@ -105,7 +105,7 @@ fn reads_leave_it_and_commits_change_it() {
             store.list(&Filter::default()).expect("a list");
             store.search(&Query::words("a")).expect("a search");
             store.stats().expect("numbers");
-            store.probe().expect("it answers");
+            store.probe(Duration::from_secs(10)).expect("it answers");
             store.remove("b").expect_err("not there");
         }
         assert!(!is_new(&store, &mut last), "reading");
@@ -316,12 +316,12 @@ fn an_empty_log_is_known_only_before_the_first_commit() {
     let (store, path) = store_in(&folder);
     let mut last = now(&store);
     break_off(&store);
-    store.probe().expect("it recovers");
+    store.probe(Duration::from_secs(10)).expect("it recovers");
     assert!(!is_new(&store, &mut last), "nothing was committed");
     let writer = stranger(&path);
     writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("a checkpoint");
     break_off(&store);
-    store.probe().expect("it recovers");
+    store.probe(Duration::from_secs(10)).expect("it recovers");
     assert_eq!(store.generation(), None);
     count_up(&writer);
     assert!(is_new(&store, &mut last));
