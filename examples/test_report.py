@@ -194,6 +194,7 @@ def folder() -> Iterator[Path]:
         with skillcache.open(str(folder / "skills.db"), {"monitor.history_interval_s": 1}) as library:
             use(library)
             saved = {"stats": library.stats(), "history": library.history(), "health": library.health()}
+            saved["recommendations"] = library.recommendations()
             saved["events"] = list(library.events())
         saved["health"]["components"]["pool"]["message"] = HOSTILE[3]
         advice = {
@@ -203,7 +204,7 @@ def folder() -> Iterator[Path]:
             "remedy": HOSTILE[1],
             "evidence": {HOSTILE[3]: 1},
         }
-        saved["recommendations"] = [advice]
+        saved["recommendations"].append(advice)
         (folder / "stats.json").write_text(json.dumps(saved))
         (folder / "bare.json").write_text(json.dumps(saved["stats"]))
         yield folder

@@ -244,25 +244,40 @@ pub fn days(days: &[Day], (first, last): (i64, i64), words: (&str, &str)) -> Dra
 fn bar(sheet: &Sheet, plane: &Plane, day: &Day) -> Drawn {
     let place = |x: f64, y: f64| plane.plotting_area().map_coordinate(&(x, y));
     let (from, ground) = place(day.day as f64, 0.0);
-    let (to, _) = place(day.day as f64 + 1.0, 0.0);
+    let (to, top) = place(day.day as f64 + 1.0, day.total().clamp(0.0, plane.y_range().end));
     let (middle, half) = ((from + to) / 2, ((to - from) * 7 / 20).clamp(FINE / 2, fine(18)));
     let mut base = ground;
-    let mut sum = 0.0;
-    for (count, colour) in day.counts.iter().zip(ink::OUTCOMES).filter(|(count, _)| **count > 0.0) {
-        sum += count;
-        let (_, top) = place(0.0, sum);
-        // A single failure among thousands is still to be seen; and what is tall enough stands apart from what it stands on.
-        let top = top.min(base - fine(3) / 2);
-        let gap = if base < ground && base - top > fine(4) { FINE / 2 } else { 0 };
-        sheet.draw(&Rectangle::new([(middle - half, top), (middle + half, base - gap)], colour.colour().filled()))?;
-        base = top;
+    for (tall, colour) in
+        heights(&day.counts, ground - top).into_iter().zip(ink::OUTCOMES).filter(|(tall, _)| *tall > 0)
+    {
+        // What is tall enough stands apart from what it stands on.
+        let gap = if base < ground && tall > fine(4) { FINE / 2 } else { 0 };
+        let corners = [(middle - half, base - tall), (middle + half, base - gap)];
+        sheet.draw(&Rectangle::new(corners, colour.colour().filled()))?;
+        base -= tall;
     }
-    let words = escape(&day.words());
+    let (width, words) = (to - from, escape(&day.words()));
     Ok(format!(
-        "<rect class=\"hit\" x=\"{from}\" y=\"0\" width=\"{}\" height=\"{ground}\"><title>{words}</title></rect>",
-        to - from
+        "<rect class=\"hit\" x=\"{from}\" y=\"0\" width=\"{width}\" height=\"{ground}\"><title>{words}</title></rect>"
     ))
 }
+
+/// How tall the parts of a bar are. A single failure among thousands is still to be seen: what it has too much, the tallest part lends, so that
+/// the bar is as tall as it should be.
+fn heights(counts: &[f64], all: i32) -> Vec<i32> {
+    let total: f64 = counts.iter().sum();
+    let least = |count: &f64| if *count > 0.0 { fine(3) / 2 } else { 0 };
+    let mut heights: Vec<i32> =
+        counts.iter().map(|count| ((count / total * f64::from(all)).round() as i32).max(least(count))).collect();
+    let lent = heights.iter().sum::<i32>() - all;
+    if let Some(tallest) = heights.iter_mut().max() {
+        *tallest = (*tallest - lent).max(fine(3) / 2);
+    }
+    heights
+}
+
+/// Parts of the tallest bar that are smaller than this are drawn thicker than they are.
+pub const THIN: f64 = 0.007;
 
 /// How long something took, each time it was done.
 #[derive(Debug, Clone, PartialEq)]
@@ -431,6 +446,14 @@ mod tests {
         let red = format!("height=\"{}\" fill=\"#B8364E\"", fine(3) / 2);
         assert_eq!(drawing.matches(&red).count(), 2, "{drawing}");
         assert!(drawing.contains("<title>4 October 2024: 1,000,000 success, 1 error</title>"), "{drawing}");
+    }
+
+    #[test]
+    fn a_bar_is_as_tall_as_its_sum() {
+        let least = fine(3) / 2;
+        assert_eq!(heights(&[1e6, 1.0, 0.0, 1.0], 1_000), [1_000 - 2 * least, least, 0, least]);
+        assert_eq!(heights(&[1.0, 3.0], 1_000), [250, 750]);
+        assert_eq!(heights(&[1.0, 1.0], 10), [least, least], "too small for all: then taller");
     }
 
     #[test]

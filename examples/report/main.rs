@@ -172,7 +172,9 @@ fn read_statistics(path: &Path) -> Answer<Vec<(String, Value)>> {
 fn counted(library: &Library) -> skillcache::Result<Vec<(String, Value)>> {
     // First, because asking changes it.
     let (stats, history) = (library.stats()?, library.history()?);
-    let members = [("stats", stats), ("history", history), ("health", library.health()?)];
+    let recommendations = library.recommendations()?;
+    let members =
+        [("stats", stats), ("history", history), ("recommendations", recommendations), ("health", library.health()?)];
     Ok(members.map(|(name, value)| (name.to_owned(), value)).into())
 }
 

@@ -31,7 +31,7 @@ pub fn section(document: &Value) -> Part {
     for day in &drawn {
         totals.iter_mut().zip(day.counts).for_each(|(total, count)| *total += count);
     }
-    let note = note(&drawn, (first, last), oldest);
+    let note = note(&drawn, (first, last), oldest) + thickened(&drawn);
     let drawing = chart::days(&drawn, (first, last), ("Outcomes by day", &note))?;
     let legend: Vec<_> = OUTCOMES
         .into_iter()
@@ -77,6 +77,17 @@ fn note(drawn: &[Day], (first, last): (i64, i64), oldest: i64) -> String {
     let before =
         if oldest < first { format!("; the first were on {}", clock::day_text(oldest)) } else { String::new() };
     format!("{} run{} {time}{before}.", units::count(runs), if runs == 1.0 { "" } else { "s" })
+}
+
+/// What is said if a part of a bar would be too thin to be seen.
+fn thickened(drawn: &[Day]) -> &'static str {
+    let tallest = drawn.iter().map(|day| day.counts.iter().sum::<f64>()).fold(0.0, f64::max);
+    let is_thin = |count: &f64| *count > 0.0 && *count < tallest * chart::THIN;
+    if drawn.iter().any(|day| day.counts.iter().any(is_thin)) {
+        " What is very few is drawn thicker, to be seen."
+    } else {
+        ""
+    }
 }
 
 /// The numbers of the drawing, newest first.
@@ -145,7 +156,7 @@ mod tests {
             {"day": "2026-11-26", "skill": "a", "outcome": "timeout", "count": -3},
             {"day": "2026-11-26", "skill": "a", "outcome": "success", "count": 2}]"#;
         let made = section(&document(odd)).expect("made");
-        assert!(made.contains("2 runs on 26 November 2026.") && !made.contains("Where runs"), "{made}");
+        assert!(made.contains("2 runs on 26 November 2026.</p>") && !made.contains("Where runs"), "{made}");
     }
 
     #[test]
