@@ -80,7 +80,7 @@ fn history() -> Value {
     let sample = |at: usize| {
         let wave = ((at as f64 / 30.0).sin() * 40.0 + 60.0) as usize;
         (runs, hits, misses) = (runs + wave, hits + wave * 7 / 10 + at / 30, misses + wave * 3 / 10);
-        failed += usize::from(at % 9 == 0) * 3;
+        failed += usize::from(at.is_multiple_of(9)) * 3;
         Value::object([
             ("time", Value::from(format!("2026-11-26T0{}:{:02}:{:02}Z", 8 + at / 360, at / 6 % 60, at % 6 * 10))),
             ("uptime_s", Value::from(at * 10 + 100)),
