@@ -24,6 +24,7 @@ import pytest
 import skillcache
 
 REPORT = os.environ["SKC_REPORT"]
+assert shutil.which("chromium"), "chromium is missing (Debian's package chromium)"
 PATIENCE_S = 120
 SECTIONS = ["headline", "advice", "outcomes", "skills", "latency", "caches", "load", "memory", "sandbox", "events"]
 HOSTILE = [
