@@ -51,8 +51,13 @@ fn every_statistic_is_described_and_every_description_has_its_statistic() {
 }
 
 #[test]
-fn every_metric_is_described() {
-    let library = Library::open(":memory:", &Config::default()).unwrap_or_else(|error| panic!("{error}"));
+fn every_metric_is_described_and_every_description_has_its_metric() {
+    let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+    let file = folder.path().join("skills.db");
+    let library = Library::open(&file.to_string_lossy(), &Config::default()).unwrap_or_else(|error| panic!("{error}"));
+    // What is known from the first child on.
+    library.put(&Skill::new("one", "result = 1")).unwrap_or_else(|error| panic!("{error}"));
+    library.run("one", Data::default(), &RunOptions::default()).unwrap_or_else(|error| panic!("{error}"));
     let text = library.metrics().unwrap_or_else(|error| panic!("{error}"));
     let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     assert_eq!(
