@@ -51,7 +51,7 @@ test-cpp: | prefix
 	$(BUILD)/cpp/skillcache_test
 
 test-go: | prefix
-	cd bindings/go && $(GO_ENVIRONMENT) $(GO) test ./...
+	cd bindings/go && $(GO_ENVIRONMENT) $(GO) test -timeout 1h ./...
 
 lint-c:
 	clang-format --dry-run --Werror $(FORMATTED)

@@ -25,12 +25,11 @@ use crate::monitor::log::LogLevel;
 use crate::monitor::memory::mebibytes;
 use crate::monitor::recommendation::{Recommendation, recommendations};
 use crate::monitor::ring::Ring;
-use crate::monitor::{Monitor, metrics};
+use crate::monitor::{Monitor, RunStats, metrics};
 use crate::python::{self, Analysis, Finding, Names, SyntaxFault, rules::RULES_VERSION};
 use crate::result::RunResult;
 use crate::sandbox::{CancelToken, with_signals_blocked};
 use crate::skill::{Skill, check_id};
-use crate::store::pool::{Counts, PoolStats, Settings};
 use crate::store::{DayCount, Filter, Finding as Damage, Match, Query};
 use crate::task::{Task, TaskQueue};
 
@@ -311,8 +310,11 @@ impl Library {
     /// Everything that was counted, as one JSON value. `docs/STATISTICS.md` describes it.
     pub fn stats(&self) -> Result<Value> {
         self.check_open()?;
+        self.statistics(&self.execution.monitor.runs())
+    }
+
+    fn statistics(&self, runs: &RunStats) -> Result<Value> {
         let execution = &self.execution;
-        let runs = execution.monitor.runs();
         let caches = execution.cache_stats().map(|(name, stats)| (name, stats.to_value()));
         let lines = execution.monitor.lines().map_or_else(Ring::no_stats, Ring::stats);
         Ok(Value::object([
@@ -370,23 +372,8 @@ impl Library {
     /// The same numbers as OpenMetrics text.
     pub fn metrics(&self) -> Result<String> {
         self.check_open()?;
-        let caches = self.execution.cache_stats().map(|(name, stats)| metrics::CacheNumbers {
-            name,
-            counters: [
-                stats.hits,
-                stats.misses,
-                stats.evictions,
-                stats.expirations,
-                stats.refusals,
-                stats.coalesced,
-                stats.ghost_hits,
-                stats.ghost_misses,
-            ],
-            gauges: [stats.size, stats.max_size, stats.bytes, stats.max_bytes],
-        });
-        let skills = self.execution.store.count()?;
-        let pool = pool_numbers(&self.execution.store.pool_stats());
-        Ok(metrics::exposition(&self.execution.monitor.runs(), &caches, &pool, skills))
+        let runs = self.execution.monitor.runs();
+        Ok(metrics::exposition(&self.statistics(&runs)?, &runs))
     }
 
     /// The number that changes with every commit of any process; for `benches/skills.rs` alone.
@@ -501,17 +488,6 @@ impl Library {
 impl Drop for Library {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-fn pool_numbers(stats: &PoolStats) -> metrics::PoolNumbers {
-    let Counts { requests, checkouts, exhaustions, open_failures, opened, closed, discarded, rolled_back, .. } =
-        stats.counts;
-    let Settings { size, max_overflow, .. } = stats.settings;
-    let gauges = [stats.open, stats.idle, size, max_overflow, stats.waiting, stats.leaks];
-    metrics::PoolNumbers {
-        counters: [requests, checkouts, exhaustions, open_failures, opened, closed, discarded, rolled_back],
-        gauges: gauges.map(|count| count as u64),
     }
 }
 

@@ -50,9 +50,33 @@ fn every_statistic_is_described_and_every_description_has_its_statistic() {
     assert_eq!(sections, names(&stats));
 }
 
+/// The names of all members, whatever they hold, as paths.
+fn paths(value: &Value, above: &str) -> BTreeSet<String> {
+    let members = value.as_object().unwrap_or_default().iter();
+    members
+        .flat_map(|(name, value)| {
+            let path = format!("{above}.{name}");
+            [path.clone()].into_iter().chain(paths(value, &path))
+        })
+        .collect()
+}
+
 #[test]
-fn every_metric_is_described() {
+fn what_the_metrics_are_tested_with_is_what_a_library_says() {
     let library = Library::open(":memory:", &Config::default()).unwrap_or_else(|error| panic!("{error}"));
+    let stats = library.stats().unwrap_or_else(|error| panic!("{error}"));
+    let made_up = Value::parse(&document("src/monitor/metrics/statistics.json"));
+    assert_eq!(paths(&made_up.unwrap_or_else(|error| panic!("{error}")), ""), paths(&stats, ""));
+}
+
+#[test]
+fn every_metric_is_described_and_every_description_has_its_metric() {
+    let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+    let file = folder.path().join("skills.db");
+    let library = Library::open(&file.to_string_lossy(), &Config::default()).unwrap_or_else(|error| panic!("{error}"));
+    // What is known from the first child on.
+    library.put(&Skill::new("one", "result = 1")).unwrap_or_else(|error| panic!("{error}"));
+    library.run("one", Data::default(), &RunOptions::default()).unwrap_or_else(|error| panic!("{error}"));
     let text = library.metrics().unwrap_or_else(|error| panic!("{error}"));
     let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     assert_eq!(

@@ -256,15 +256,31 @@ mod tests {
 
     #[test]
     fn a_file_without_a_name_is_measured_while_somebody_has_it() {
+        use std::io::{BufRead, BufReader};
+        use std::process::{Command, Stdio};
         let folder = PrivateFolder::new().expect("folder");
-        let (own, place) = (Some(rustix::process::getpid()), folder.path().join("file"));
+        let place = folder.path().join("file");
         fs::write(&place, vec![1; 100_000]).expect("write");
-        let file = fs::File::open(&place).expect("open");
+        // A process of its own: this one has files without names that belong to other tests.
+        let mut holder = Command::new("sh")
+            .args(["-c", "exec 3< \"$0\" && echo open && read end && exec 3<&- && echo closed && read end"])
+            .arg(&place)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("there is a shell");
+        let mut said = BufReader::new(holder.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        assert_eq!(said.next().as_deref(), Some("open"));
         fs::remove_file(place).expect("removed");
-        assert!(folder.size_within(200_000, own).is_some_and(|size| size >= 100_000));
-        assert_eq!(folder.size_within(90_000, own), None);
-        drop(file);
-        assert_eq!(folder.size_within(90_000, own), Some(0));
+        let run = Some(Pid::from_child(&holder));
+        assert!(folder.size_within(200_000, run).is_some_and(|size| size >= 100_000));
+        assert_eq!(folder.size_within(90_000, run), None);
+        let mut go_on = holder.stdin.take().expect("piped");
+        std::io::Write::write_all(&mut go_on, b"\n").expect("it reads");
+        assert_eq!(said.next().as_deref(), Some("closed"));
+        assert_eq!(folder.size_within(90_000, run), Some(0));
+        drop(go_on);
+        holder.wait().expect("it ends");
     }
 
     #[test]

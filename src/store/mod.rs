@@ -309,13 +309,6 @@ impl Store {
         search::stored_dimension(&connection, key)
     }
 
-    /// How many skills are there and not removed.
-    pub fn count(&self) -> Result<u64> {
-        let connection = self.pool.get()?;
-        let sql = "SELECT count(*) FROM skills WHERE newest > removed_through";
-        connection.query_row(sql, [], |row| row.get(0)).map_err(translate)
-    }
-
     /// What a skill is found by beside words, if there is something.
     pub fn embedding(&self, id: &str) -> Result<Option<Vec<f32>>> {
         let connection = self.pool.get()?;

@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 use skillcache::{Code, Data, Filter, Library, RunOptions, Skill};
 
+use super::faults::until_counted;
 use super::truth::{Truth, settle};
 use super::{DATABASE, check_integrity, open};
 
@@ -80,8 +81,7 @@ pub fn child(kind: &str, folder: &Path) {
     truths[0].put(&library).expect_err("still full");
     settle(&mut truths, &library).expect("nothing is lost");
     make_room();
-    let counted = || library.get("seven", 0).map(|skill| skill.usage().usage_count);
-    assert_eq!(counted().expect("it is read"), 2);
+    until_counted(&library, 2);
     truths.iter_mut().for_each(|truth| truth.put(&library).expect("there is room again"));
     settle(&mut truths, &library).expect("nothing is lost");
     drop(library);

@@ -33,7 +33,7 @@ use faults::Met;
 
 const DATABASE: &str = "skills.db";
 /// How long a call waits for a connection that cannot be opened, and for a lock.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// A step takes well under a second. A call that has not come back by then never will.
 const LONGEST_STEP: Duration = Duration::from_secs(300);
 

@@ -471,7 +471,8 @@ class Library:
         return report
 
     def health(self) -> dict[str, Any]:
-        """``status`` (``"healthy"``, ``"degraded"``, ``"unhealthy"``) and the ``components`` behind it, each with what helps."""
+        """``status`` (``"healthy"``, ``"degraded"``, ``"unhealthy"``) and the ``components`` behind it, each with what
+        helps."""
         health: dict[str, Any] = self._document(C.skc_library_health)
         return health
 
