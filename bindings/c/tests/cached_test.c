@@ -2,14 +2,12 @@
 
 #define _POSIX_C_SOURCE 200809L
 
-#include "check.h"
+#include "gate.h"
 
 #include <pthread.h>
 #include <time.h>
 
 enum { THREADS = 16 };
-
-static const char SLEEP[] = "import time\ntime.sleep(inputs.get('s', 2))\nresult = inputs.get('v', 'awake')\n";
 
 static void pause_ms(long ms) { nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL); }
 
@@ -42,7 +40,7 @@ static void until_misses(skc_library *library, long count) {
         CHECK(seconds() < begin + 60);
         pause_ms(2);
     }
-    pause_ms(50);
+    pause_ms(200);
 }
 
 static skc_library *open_with(const char *option, const char *value) {
@@ -146,7 +144,8 @@ static void a_result_expires(void) {
     skc_library *library = open_memory();
     put(library, "s", "result = 1");
     CHECK(!is_cached(library, NULL, "{\"ttl_s\":0.05}"));
-    pause_ms(80);
+    /* The kernel turns its coarse clock at ticks, which a virtual machine may have to wait for. */
+    pause_ms(1000);
     CHECK(!is_cached(library, NULL, NULL));
     CHECK(is_cached(library, NULL, NULL) && number(library, "execution", "expirations") == 1);
     OK(skc_library_close(library));
@@ -204,23 +203,26 @@ static bool ended(runner *self, int32_t outcome, const char *value) {
 }
 
 static void of_many_who_ask_at_once_one_runs(void) {
-    skc_library *library = open_memory();
-    put_kept(library, "s", SLEEP);
+    const gate gate = new_gate();
+    skc_library *library = open_held(&gate);
     runner runners[THREADS];
     int executed = 0;
     for (int i = 0; i < THREADS; i++)
         start(&runners[i], library, i % 2 ? "{\"inputs\":{\"v\":1.50}}" : "{ \"inputs\": {\"v\": 1.5} }", NULL);
+    until_misses(library, THREADS);
+    open_gate(&gate);
     for (int i = 0; i < THREADS; i++)
         executed += !ended(&runners[i], SKC_OUTCOME_SUCCESS, "1.5");
     CHECK(executed == 1 && number(library, "runs", "executed") == 1);
     CHECK(number(library, "execution", "coalesced") == THREADS - 1);
     CHECK(number(library, "runs", "cached") == THREADS - 1);
     OK(skc_library_close(library));
+    remove_gate(&gate);
 }
 
 static void a_new_version_is_what_those_who_wait_get(void) {
-    skc_library *library = open_memory();
-    put_kept(library, "s", SLEEP);
+    const gate gate = new_gate();
+    skc_library *library = open_held(&gate);
     runner leader, waiters[2];
     start(&leader, library, NULL, NULL);
     until_misses(library, 1);
@@ -230,71 +232,79 @@ static void a_new_version_is_what_those_who_wait_get(void) {
     put_kept(library, "s", "import time\ntime.sleep(0.2)\nresult = 'new'");
     const int cached =
         ended(&waiters[0], SKC_OUTCOME_SUCCESS, "\"new\"") + ended(&waiters[1], SKC_OUTCOME_SUCCESS, "\"new\"");
+    open_gate(&gate);
     CHECK(cached == 1 && !ended(&leader, SKC_OUTCOME_SUCCESS, "\"awake\""));
     CHECK(number(library, "execution", "size") == 1 && is_cached(library, NULL, NULL));
     OK(skc_library_close(library));
+    remove_gate(&gate);
 }
 
 static void what_was_begun_before_the_cache_was_emptied_is_not_kept(void) {
-    skc_library *library = open_memory();
-    put_kept(library, "s", SLEEP);
+    const gate gate = new_gate();
+    skc_library *library = open_held(&gate);
     runner leader;
     start(&leader, library, NULL, NULL);
     until_misses(library, 1);
     OK(skc_library_clear(library, "execution", &err));
+    open_gate(&gate);
     CHECK(!ended(&leader, SKC_OUTCOME_SUCCESS, "\"awake\"") && number(library, "execution", "size") == 0);
     OK(skc_library_close(library));
+    remove_gate(&gate);
 }
 
 static void who_waits_for_a_run_that_fails_runs(void) {
-    skc_library *library = open_memory();
-    put_kept(library, "s", SLEEP);
+    const gate gate = new_gate();
+    skc_library *library = open_held(&gate);
     runner leader, waiter;
     start(&leader, library, NULL, "{\"timeout_ms\":700}");
     until_misses(library, 1);
-    start(&waiter, library, NULL, "{\"timeout_ms\":60000}");
+    start(&waiter, library, NULL, NULL);
+    until_misses(library, 2);
     CHECK(!ended(&leader, SKC_OUTCOME_TIMEOUT, ""));
+    open_gate(&gate);
     CHECK(!ended(&waiter, SKC_OUTCOME_SUCCESS, "\"awake\"") && number(library, "runs", "executed") == 2);
     OK(skc_library_close(library));
+    remove_gate(&gate);
 }
 
 static void who_waits_can_be_cancelled_and_has_a_time_of_its_own(void) {
-    skc_library *library = open_memory();
-    put_kept(library, "s", SLEEP);
-    const char *data = "{\"inputs\":{\"s\":4}}";
+    const gate gate = new_gate();
+    skc_library *library = open_held(&gate);
     runner leader;
-    start(&leader, library, data, NULL);
+    start(&leader, library, NULL, NULL);
     until_misses(library, 1);
     skc_task *task = NULL;
     skc_result *result = NULL;
-    OK(skc_library_submit(library, "s", data, SKC_NTS, NULL, &task, &err));
+    OK(skc_library_submit(library, "s", NULL, 0, NULL, &task, &err));
     until_misses(library, 2);
     CHECK(skc_task_cancel(task) == SKC_OK);
-    OK(skc_task_wait(task, 1000, &result, &err));
+    OK(skc_task_wait(task, 60000, &result, &err));
     CHECK(skc_result_outcome(result) == SKC_OUTCOME_CANCELLED);
     skc_result_free(result);
     skc_task_free(task);
-    result = run(library, "s", data, "{\"timeout_ms\":100}");
+    result = run(library, "s", NULL, "{\"timeout_ms\":100}");
     CHECK(skc_result_outcome(result) == SKC_OUTCOME_TIMEOUT && has(skc_result_error(result), "waited"));
     skc_result_free(result);
-    CHECK(!ended(&leader, SKC_OUTCOME_SUCCESS, "\"awake\"") && is_cached(library, data, NULL));
+    open_gate(&gate);
+    CHECK(!ended(&leader, SKC_OUTCOME_SUCCESS, "\"awake\"") && is_cached(library, NULL, NULL));
     OK(skc_library_close(library));
+    remove_gate(&gate);
 }
 
 static void shutting_down_ends_who_runs_and_who_waits(void) {
-    skc_library *library = open_memory();
-    put_kept(library, "s", SLEEP);
-    const char *data = "{\"inputs\":{\"s\":60}}", *options = "{\"timeout_ms\":100000}";
+    const gate gate = new_gate();
+    skc_library *library = open_held(&gate);
     runner runners[3];
     const double begin = seconds();
     for (int i = 0; i < 3; i++)
-        start(&runners[i], library, data, options);
+        start(&runners[i], library, NULL, NULL);
     until_misses(library, 3);
     CHECK(skc_library_shut_down(library) == SKC_OK);
     for (int i = 0; i < 3; i++)
         CHECK(!ended(&runners[i], SKC_OUTCOME_CANCELLED, ""));
-    CHECK(seconds() < begin + 30);
+    CHECK(seconds() < begin + 200);
     OK(skc_library_close(library));
+    remove_gate(&gate);
 }
 
 int main(void) {

@@ -59,6 +59,8 @@ static inline const char *level(void) { return getenv("SKC_TEST_LEVEL") ? getenv
 
 static inline skc_config *new_config(void) {
     skc_config *config = skc_config_new();
+    /* Time is what few tests are about; a busy machine, or an emulator, takes seconds to start an interpreter. */
+    OK(skc_config_set(config, "sandbox.timeout_ms", "300000", &err));
     if (strcmp(level(), "strict") != 0) {
         OK(skc_config_set(config, "sandbox.mode", "best_effort", &err));
         /* The emulator itself lives in the child until its interpreter starts. */

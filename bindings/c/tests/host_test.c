@@ -50,7 +50,7 @@ static void no_thread_is_left_after_closing(void) {
     }
     /* Threads that were told to end may take a moment. */
     for (int waited = 0; threads() > 1; waited++) {
-        CHECK(waited < 200);
+        CHECK(waited < 6000);
         usleep(10000);
     }
 }
@@ -135,7 +135,7 @@ static void threads_of_the_library_block_signals(void) {
     OK(skc_library_submit(library, "sleep", NULL, 0, NULL, &task, &err));
     int waited = 0;
     while (blocking_threads() == 0) {
-        CHECK(++waited < 1000);
+        CHECK(++waited < 6000);
         usleep(10000);
     }
     skc_task_free(task);

@@ -27,6 +27,18 @@ def run(lib: Library, code: str, inputs: dict[str, object] | None = None, **opti
     return lib.run("s", inputs, **options)  # type: ignore[arg-type]
 
 
+def run_until_its_time_is_over(lib: Library, code: str, lines: int) -> Result:
+    """Of code that prints so many lines and then goes on for ever. Starting an interpreter counts, so that a busy
+    machine gets more time where that was too little."""
+    for timeout_ms in (500, 5_000, 50_000):
+        result = run(lib, code, timeout_ms=timeout_ms, max_cpu_s=100)
+        assert result.outcome == "timeout"
+        assert result.duration_us >= timeout_ms * 1000
+        if result.stdout.count("\n") == lines:
+            return result
+    raise AssertionError(f"{code} had no time to print")
+
+
 def test_an_uncaught_exception_shows_the_users_own_line(lib: Library) -> None:
     code = '"""Docstring."""\nprint("before")\ndef f():\n    raise ValueError("boom")\n\nf()\n'
     result = run(lib, code)
@@ -68,13 +80,12 @@ def test_invalid_output(lib: Library) -> None:
 
 
 def test_timeout(lib: Library) -> None:
-    result = run(lib, "print('begun', flush=True)\nwhile True: pass", timeout_ms=300)
-    assert (result.outcome, result.stdout) == ("timeout", "begun\n")
-    assert result.duration_us >= 300_000
+    code = "print('begun', flush=True)\nwhile True: pass"
+    assert run_until_its_time_is_over(lib, code, 1).stdout == "begun\n"
 
 
 def test_processor_time_runs_out_as_a_timeout() -> None:
-    with skillcache.open(":memory:", {"sandbox.max_cpu_s": 1}) as lib:
+    with skillcache.open(":memory:", {"sandbox.max_cpu_s": 1, "sandbox.timeout_ms": 600_000}) as lib:
         assert run(lib, "while True: pass").outcome == "timeout"
 
 
@@ -159,7 +170,7 @@ def test_cancelled(lib: Library) -> None:
     lib.put("s", "print('begun', flush=True)\nimport time\ntime.sleep(60)")
     task = lib.submit("s")
     task.cancel()
-    assert task.wait(10_000).outcome == "cancelled"
+    assert task.wait(60_000).outcome == "cancelled"
 
 
 FORGED = json.dumps({"outcome": "success", "value": 42})
@@ -229,8 +240,7 @@ def test_a_tree_of_processes_is_gone_at_the_deadline() -> None:
     # Confined, there are no processes to end.
     layers = {"sandbox.mode": "best_effort", "sandbox.without": "namespaces, landlock, seccomp"}
     with skillcache.open(":memory:", {**UNCHECKED, **layers}) as bare:
-        result = run(bare, code, timeout_ms=500)
-    assert result.outcome == "timeout"
+        result = run_until_its_time_is_over(bare, code, 2)
     pids = [int(pid) for pid in result.stdout.split()]
     assert len(pids) == 2
     assert not [pid for pid in pids if is_running(pid)]

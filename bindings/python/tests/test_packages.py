@@ -28,9 +28,11 @@ def packages() -> Path:
 @pytest.fixture(params=["on", "path"])
 def options(request: pytest.FixtureRequest, packages: Path) -> dict[str, str]:
     """The virtual environment's own interpreter, or the one it was made with and the folder of the packages."""
+    # Memory is what is tested, not time.
+    time = {"sandbox.timeout_ms": "300000", "sandbox.max_cpu_s": "300"}
     if request.param == "on":
-        return {"python.executable": sys.executable, "python.site_packages": "on"}
-    return {"python.executable": str(Path(sys.executable).resolve()), "python.site_packages": str(packages)}
+        return {"python.executable": sys.executable, "python.site_packages": "on", **time}
+    return {"python.executable": str(Path(sys.executable).resolve()), "python.site_packages": str(packages), **time}
 
 
 def run(lib: Library, code: str, max_memory_mb: int | None = None) -> Result:

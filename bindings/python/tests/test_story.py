@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import select
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Gate
 
 import skillcache
 from skillcache import Library
@@ -48,6 +50,14 @@ def test_versions_stay_readable_and_runnable(lib: Library) -> None:
     assert lib.put("v", "result = 3") == 3, "the numbering goes on"
 
 
+def get_counted(lib: Library, id: str, count: int) -> skillcache.Skill:
+    """The skill once so many calls are counted: whoever asks waits only a moment for that to be written."""
+    give_up = time.monotonic() + 60
+    while lib.get(id).usage_count < count:
+        assert time.monotonic() < give_up, f"{lib.get(id).usage_count} of {count} are counted"
+    return lib.get(id)
+
+
 def test_a_record_comes_back_as_it_was_put(lib: Library) -> None:
     fields: dict[str, Any] = {
         "name": "Mean",
@@ -64,8 +74,8 @@ def test_a_record_comes_back_as_it_was_put(lib: Library) -> None:
         "cache": "yes",
         "ttl_s": 60,
         "key_order": "ignore",
-        "timeout_ms": 500,
-        "max_cpu_s": 2,
+        "timeout_ms": 50_000,
+        "max_cpu_s": 20,
         "max_memory_mb": 256,
         "max_file_mb": 0,
         "max_open_files": 32,
@@ -75,7 +85,7 @@ def test_a_record_comes_back_as_it_was_put(lib: Library) -> None:
     }
     lib.put("mean", MEAN, **fields)
     lib.run("mean", {"x": [1]})
-    skill = lib.get("mean")
+    skill = get_counted(lib, "mean", 1)
     assert (skill.id, skill.version, skill.code, skill.language) == ("mean", 1, MEAN, "python")
     assert {name: skill[name] for name in fields} == fields
     assert (skill.usage_count, skill.success_count, skill.is_active) == (1, 1, True)
@@ -122,7 +132,7 @@ def test_a_skill_can_be_set_aside(lib: Library) -> None:
     error = lib.run("a").error
     assert error is not None
     assert "quarantined" in str(error.message)
-    skill = lib.get("a")
+    skill = get_counted(lib, "a", 3)
     assert (skill.state, skill.is_active, skill.author, skill.parent) == ("quarantined", False, "ann", "b@2")
     assert skill.outcomes == {"success": 1, "rejected": 2}
     assert lib.search("a") == []
@@ -176,8 +186,11 @@ def test_clear_and_evict_expired(lib: Library) -> None:
     lib.clear("execution")
     assert not lib.run("one").cached
     lib.run("one", cache="refresh", ttl_s=0.001)
-    threading.Event().wait(0.01)
-    assert lib.evict_expired() == 1
+    # The kernel turns its coarse clock at ticks, which a virtual machine may have to wait for.
+    give_up = time.monotonic() + 60
+    while lib.evict_expired() == 0:
+        assert time.monotonic() < give_up
+    assert lib.evict_expired() == 0
     assert not lib.run("one").cached
 
 
@@ -268,18 +281,19 @@ def test_run_many_is_cancelled_by_false_and_by_an_exception(lib: Library) -> Non
         lib.run_many("square", items, progress=fail)
 
 
-def test_a_task_runs_in_the_background(lib: Library) -> None:
-    lib.put("slow", "import time\ntime.sleep(inputs['s'])\nresult = 'done'")
-    with lib.submit("slow", {"s": 0.3}) as task:
+def test_a_task_runs_in_the_background(held: Library, gate: Gate) -> None:
+    with held.submit("s", {"v": "done"}) as task:
         assert not task.poll()
         with pytest.raises(skillcache.TimeoutError):
             task.wait(1)
-        assert select.select([task.fd], [], [], 10)[0]
+        gate.open()
+        assert select.select([task.fd], [], [], 60)[0]
         assert task.poll()
         assert [task.wait().value for _ in range(2)] == ["done", "done"]
-    endless = lib.submit("slow", {"s": 60})
+    held.put("slow", "import time\ntime.sleep(300)")
+    endless = held.submit("slow")
     endless.cancel()
-    assert endless.wait(10_000).outcome == "cancelled"
+    assert endless.wait(60_000).outcome == "cancelled"
 
 
 def test_a_task_that_outlives_its_library_says_so() -> None:
@@ -335,7 +349,7 @@ def test_events_come_to_a_callback() -> None:
     with skillcache.open(":memory:", on_event=on_event) as lib:
         lib.put("one", "result = 1")
         lib.remove("one")
-        assert arrived.wait(10)
+        assert arrived.wait(60)
         with pytest.raises(skillcache.InvalidArgumentError):
             next(lib.events())
     assert kinds == ["sandbox_level", "skill_put", "skill_removed"]
