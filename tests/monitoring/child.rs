@@ -3,19 +3,20 @@
 use std::env;
 use std::process::{Command, Output};
 
+use crate::libraries;
+
 const PART: &str = "SKC_MONITORING_CHILD";
+/// The interpreter, which a child need not ask for again.
+pub const PYTHON: &str = "SKC_MONITORING_PYTHON";
 
 /// Starts the test that calls this again, by its own name, with a part to play.
 pub fn of(module: &str, test: &str, part: &str) -> Command {
     let mut child = Command::new(env::current_exe().expect("this program has a path"));
-    child.args(arguments(module, test)).env(PART, part);
-    child
-}
-
-/// What makes this program run one test alone.
-pub fn arguments(module: &str, test: &str) -> [String; 3] {
+    // The names of tests do not begin with that of their program.
     let module = module.split_once("::").map_or("", |(_, module)| module);
-    ["--exact".to_owned(), format!("{module}::{test}"), "--nocapture".to_owned()]
+    child.args(["--exact", &format!("{module}::{test}"), "--nocapture"]);
+    child.env(PART, part).env(PYTHON, &*libraries::PYTHON);
+    child
 }
 
 /// The part that this process has to play, if it is such a child.

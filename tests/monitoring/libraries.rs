@@ -1,19 +1,37 @@
 //! Libraries, and what is done with them.
 
+use std::env;
+use std::process::Command;
+use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use skillcache::json::Value;
 use skillcache::{Config, Data, Library, RunOptions, RunResult, Skill};
 
+use crate::child;
+
 /// How long anything may take that is waited for: so long that a machine on which it takes longer does not work.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The interpreter itself: what stands before it in PATH may be a script, which each library would ask anew.
+pub static PYTHON: LazyLock<String> = LazyLock::new(|| {
+    let ask = || {
+        let said = Command::new("python3")
+            .args(["-c", "import sys; print(sys.executable)"])
+            .output()
+            .expect("there is Python");
+        String::from_utf8_lossy(&said.stdout).trim().to_owned()
+    };
+    env::var(child::PYTHON).unwrap_or_else(|_| ask())
+});
 
 pub fn config(options: &[(&str, &str)]) -> Config {
     let mut config = Config::default();
     // The policy would refuse much of what goes wrong here, and nothing but what is meant to is to run out of time.
     let patience = PATIENCE.as_millis().to_string();
-    for (name, value) in [("policy.mode", "off"), ("sandbox.timeout_ms", &patience)].iter().chain(options) {
+    let ours = [("policy.mode", "off"), ("sandbox.timeout_ms", &patience), ("python.executable", &PYTHON)];
+    for (name, value) in ours.iter().chain(options) {
         config.set(name, value).unwrap_or_else(|error| panic!("{error}"));
     }
     config

@@ -17,9 +17,8 @@ const DATABASE: &str = "SKC_MONITORING_DATABASE";
 const TEST: &str = "without_proc_the_figures_are_unavailable_and_all_else_works";
 
 fn open(path: &str) -> Library {
-    let often =
-        [("memory.check_interval_ms", "10"), ("memory.alert_threshold", "0"), ("monitor.history_interval_s", "1")];
-    open_at(path, &often)
+    let often = [("memory.check_interval_ms", "10"), ("memory.alert_threshold", "0")];
+    open_at(path, &[&often[..], &[("monitor.history_interval_s", "1")]].concat())
 }
 
 /// The part of the process that has no `/proc`.

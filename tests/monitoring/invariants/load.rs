@@ -8,6 +8,7 @@ use skillcache::{Code, Data, Filter, Library, Outcome, Query, RunOptions, RunRes
 use crate::libraries::{PATIENCE, put};
 use dice::Dice;
 
+#[allow(dead_code, reason = "bytes are for who damages files")]
 #[path = "../../whole/dice.rs"]
 mod dice;
 
