@@ -48,6 +48,10 @@ impl Way {
         self.cache == "yes" && self.outcome != Outcome::Rejected
     }
 
+    fn is_childless(&self) -> bool {
+        matches!(self.outcome, Outcome::InvalidInput | Outcome::Rejected)
+    }
+
     fn options(&self) -> &'static str {
         if self.outcome == Outcome::Timeout { r#"{"timeout_ms":150}"# } else { "" }
     }
@@ -141,29 +145,31 @@ impl<'l> Worker<'l> {
 
     /// One thing of many.
     pub fn do_anything(&mut self) {
-        match self.dice.below(100) {
-            0..40 => self.hit(),
-            40..50 => self.double(COLD, ""),
-            50..70 => self.fail(),
-            70..76 => self.submit(),
-            76..82 => self.cancel(),
-            82..88 => self.answer("changes", HOT, "", true),
-            88..91 => self.change(),
-            91..94 => self.clear(),
-            94..96 => self.look(),
-            96..98 => self.double(HOT, r#"{"cache":"refresh"}"#),
-            98 => self.double(HOT, r#"{"cache":"no"}"#),
+        match self.dice.below(200) {
+            0..90 => self.hit(),
+            90..150 => self.fail_at_once(),
+            150..155 => self.double(COLD, ""),
+            155..170 => self.fail(),
+            170..175 => self.submit(),
+            175..180 => self.cancel(),
+            180..184 => self.answer("changes", HOT, "", true),
+            184..187 => self.change(),
+            187..190 => self.clear(),
+            190..194 => self.look(),
+            194..196 => self.double(HOT, r#"{"cache":"refresh"}"#),
+            196..198 => self.double(HOT, r#"{"cache":"no"}"#),
             _ => self.double(HOT, r#"{"ttl_s":0.01}"#),
         }
     }
 
     /// Nothing that makes another begin again.
     pub fn only_run(&mut self) {
-        match self.dice.below(10) {
-            0..5 => self.hit(),
-            5 => self.double(COLD, ""),
-            6 => self.answer("changes", HOT, "", true),
-            7 => self.double(HOT, r#"{"cache":"no"}"#),
+        match self.dice.below(40) {
+            0..20 => self.hit(),
+            20..35 => self.fail_at_once(),
+            35 => self.double(COLD, ""),
+            36 => self.answer("changes", HOT, "", true),
+            37 => self.double(HOT, r#"{"cache":"no"}"#),
             _ => self.fail(),
         }
     }
@@ -190,8 +196,18 @@ impl<'l> Worker<'l> {
         self.tally.count(&result, is_looked_up);
     }
 
+    /// Many runs that end before there is a child: nothing counts faster.
+    fn fail_at_once(&mut self) {
+        let way = WAYS.iter().filter(|way| way.is_childless()).nth(self.dice.below(2)).expect("there are two");
+        (0..25).for_each(|_| self.fail_as(way));
+    }
+
     fn fail(&mut self) {
         let way = &WAYS[self.dice.below(WAYS.len())];
+        self.fail_as(way);
+    }
+
+    fn fail_as(&mut self, way: &Way) {
         let (data, options) = (numbered(self.dice.below(HOT)), RunOptions::parse(way.options()).expect("options"));
         let result = self.library.run(way.id, Data::parse(&data).expect("data"), &options).expect("it is there");
         assert_eq!(result.outcome, way.outcome, "{result:?}");

@@ -14,9 +14,11 @@ use skillcache::{Code, Library};
 
 use crate::libraries::{config, count, stats, until};
 use crate::told::Event;
+use exposition::Samples;
 use load::{Tally, Worker};
 
 const THREADS: usize = 16;
+const WATCHERS: usize = 3;
 const EVENTS: &str = "64";
 
 fn seconds() -> u64 {
@@ -39,7 +41,7 @@ fn options() -> Vec<(&'static str, &'static str)> {
         ("task.queue", "2"),
         ("sandbox.max_answer_kb", "64"),
         ("monitor.event_capacity", EVENTS),
-        ("monitor.alert_interval_s", "0"),
+        ("monitor.alert_interval_s", "1"),
         ("monitor.slow_run_ms", load::SLOW_MS),
         ("monitor.log_level", "trace"),
     ]
@@ -47,24 +49,21 @@ fn options() -> Vec<(&'static str, &'static str)> {
 
 /// Looks at all numbers, again and again, and each time holds them against each other and against those before.
 fn watch(library: &Library, is_over: &AtomicBool) -> u64 {
-    let (mut before, mut exposed_before) = (None, None);
+    let mut before: Option<(Value, Samples)> = None;
     let mut looks = 0;
     while !is_over.load(Ordering::Relaxed) {
         let now = stats(library);
         numbers::check(&now);
-        if let Some(before) = &before {
-            numbers::check_since(before, &now);
-        }
-        let text = library.metrics().expect("it is open");
-        let exposed = exposition::read(&text);
+        let exposed = exposition::read(&library.metrics().expect("it is open"));
         exposition::check(&exposed);
-        if let Some(before) = &exposed_before {
-            exposition::check_since(before, &exposed);
-        }
         assert!(exposition::runs(&exposed) >= count(&now, "runs.total"), "it was counted before");
-        assert!(count(&stats(library), "runs.total") >= exposition::runs(&exposed), "it is counted still");
-        (before, exposed_before) = (Some(now), Some(exposed));
-        looks += 1;
+        if let Some((stats, samples)) = &before {
+            numbers::check_since(stats, &now);
+            exposition::check_since(samples, &exposed);
+            assert!(exposition::runs(samples) <= count(&now, "runs.total"), "it is counted still");
+        }
+        before = Some((now, exposed));
+        looks += 2;
     }
     looks
 }
@@ -127,7 +126,7 @@ fn every_number_adds_up_at_every_moment_and_exactly_at_the_end() {
     thread::scope(|scope| {
         // Whatever fails, the others come to an end.
         let _over = Over(&is_over);
-        let watcher = scope.spawn(|| watch(&library, &is_over));
+        let watchers: Vec<_> = (0..WATCHERS).map(|_| scope.spawn(|| watch(&library, &is_over))).collect();
         let listener = scope.spawn(|| listen(&library, &is_over));
         let mut tally = work(&library, Worker::do_anything, Instant::now() + Duration::from_secs(seconds()));
         let mixed = settled(&library);
@@ -143,7 +142,7 @@ fn every_number_adds_up_at_every_moment_and_exactly_at_the_end() {
         assert_eq!(metadata(&after) - metadata(&mixed), quiet.runs());
         tally = [tally, quiet].into_iter().sum();
         is_over.store(true, Ordering::Relaxed);
-        let looks = watcher.join().expect("every number added up");
+        let looks: u64 = watchers.into_iter().map(|thread| thread.join().expect("every number added up")).sum();
         let heard = listener.join().expect("every event was in its place");
         let stats = settled(&library);
         numbers::check(&stats);

@@ -52,8 +52,9 @@ fn check_runs(stats: &Value) {
     }
     assert_eq!(count(stats, "latency_us.executed.count"), executed);
     let measured = count(stats, "latency_us.cached.count");
-    let is_close = if cached <= 1024 { measured == cached } else { (measured - cached).abs() < 16 };
-    assert!(is_close, "{measured} of {cached}");
+    // From there on one in sixteen is measured, and stands for those that come after it.
+    let most = if cached <= 1024 { cached } else { cached + 15 };
+    assert!((cached..=most).contains(&measured), "{measured} of {cached}");
     // The runs were read before the caches: what had been answered by then had been found by then.
     let [hits, coalesced] = ["hits", "coalesced"].map(|name| count(stats, &format!("caches.execution.{name}")));
     assert!(cached <= hits + coalesced + count(stats, "store.results.hits"), "{cached} {hits} {coalesced}");
