@@ -147,6 +147,7 @@ fn every_number_adds_up_at_every_moment_and_exactly_at_the_end() {
         let stats = settled(&library);
         numbers::check(&stats);
         numbers::check_total(&stats, &tally);
+        numbers::check_rest(&stats);
         numbers::check_outcomes(&library.outcomes(None).expect("it is open"), &tally);
         let [recorded, dropped, waiting] =
             ["recorded", "dropped", "waiting"].map(|name| count(&stats, &format!("events.{name}")));
