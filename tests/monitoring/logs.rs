@@ -254,6 +254,29 @@ fn no_two_runs_have_the_same_id() {
 }
 
 #[test]
+fn a_run_that_never_began_has_an_id_of_its_own_too() {
+    let library = open(&[("task.workers", "1")]);
+    put(&library, "sleeps", "import time\ntime.sleep(3600)", &[("cache", "no")]);
+    let submit = |options: &str| {
+        library.submit("sleeps", Data::default(), &RunOptions::parse(options).expect("options")).expect("there is room")
+    };
+    let running = submit("");
+    until("it has a worker", || count(&stats(&library), "tasks.running") == 1);
+    let waiting = [submit(""), submit(""), submit(&format!(r#"{{"trace":"{TRACEPARENT}"}}"#))];
+    let mut ids = waiting.map(|task| {
+        task.cancel();
+        let result = task.wait(Some(PATIENCE)).expect("it ends");
+        assert_eq!(result.outcome, Outcome::Cancelled);
+        result.trace_id()
+    });
+    running.cancel();
+    ids.iter().for_each(|id| is_id(id));
+    assert_eq!(ids[2], TRACE_ID);
+    ids.sort_unstable();
+    assert!(ids[0] != ids[1] && ids[1] != ids[2], "{ids:?}");
+}
+
+#[test]
 fn a_callback_that_does_not_come_back_is_in_nobodys_way() {
     let (sender, lines): (_, Receiver<Line>) = mpsc::channel();
     let (go, may_go) = mpsc::channel::<()>();
