@@ -164,6 +164,18 @@ fn shrinking() {
     assert_eq!(kinds(&all(&library)), [""; 0]);
 }
 
+/// Making room is no matter of telling.
+fn shrinking_in_silence() {
+    let (threshold, _) = threshold();
+    let library = open_with(&threshold, &[("memory.shrink_caches", "on"), ("monitor.enabled", "off")]);
+    put(&library, "repeats", "result = inputs['n']", &[("cache", "yes")]);
+    (0..4).for_each(|n| drop(run(&library, "repeats", &format!(r#"{{"inputs":{{"n":{n}}}}}"#), "")));
+    let held = hoard(ROOM + BLOCK);
+    until("half of it is gone", || count(&stats(&library), "caches.execution.size") == 2);
+    drop(held);
+    assert_eq!(kinds(&all(&library)), [""; 0]);
+}
+
 /// What is asked for is told, and nothing else.
 fn on_demand() {
     let library = open_with("1", &[]);
@@ -217,4 +229,5 @@ fn a_hoarder_is_told_of_once_and_what_is_freed_is_said() {
     on_demand();
     crossings();
     shrinking();
+    shrinking_in_silence();
 }
