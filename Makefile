@@ -90,6 +90,7 @@ torture: $(BUILD)/tools
 	SKC_PROCESS_OPERATIONS=1000000 $(CARGO) test --release --locked --test processes
 	SKC_LEAK_ROUNDS=10000 $(CARGO) test --release --locked --test confined
 	SKC_STRESS_ROUNDS=$(STRESS_ROUNDS) $(CARGO) test --release --locked --test stress -- --nocapture
+	SKC_MONITOR_SECONDS=60 $(CARGO) test --release --locked --test monitoring -- --nocapture
 	PROPTEST_CASES=200000 SKC_SOURCES=1 $(CARGO) test --release --locked --test injection --test interpreter_sources
 	cd bindings/go && $(GO_ENVIRONMENT) $(GO) test -race -count=10 -timeout 4h ./...
 	SKC_RACES=10000 $(MAKE) test-races

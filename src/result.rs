@@ -106,7 +106,8 @@ impl RunResult {
     /// A run that was cancelled before it began.
     pub(crate) fn cancelled(skill: &str, options: &RunOptions) -> Self {
         let failure = Failure::plain("cancelled", "the run was cancelled before it began");
-        RunResult::blank(Arc::from(skill), options.version, options).failed(Outcome::Cancelled, failure)
+        let blank = RunResult::blank(Arc::from(skill), options.version, options);
+        RunResult { id: RunId::of_none(), ..blank.failed(Outcome::Cancelled, failure) }
     }
 
     pub(crate) fn answered_from(self, kept: Kept) -> Self {

@@ -75,11 +75,13 @@ fn mebibytes(count: u64) -> u64 {
 impl Execution {
     /// Results, parsed skills, records; by name.
     pub fn cache_stats(&self) -> [(&'static str, CacheStats); 3] {
+        // First: who was counted here has missed before, and must be among the misses.
+        let coalesced = self.flights.coalesced();
         let mut results = self.results.stats();
         let spellings = self.spellings.stats();
         results.bytes += spellings.bytes;
         results.max_bytes += spellings.max_bytes;
-        results.coalesced = self.flights.coalesced();
+        results.coalesced = coalesced;
         [("execution", results), ("prepared", self.prepared.stats()), ("metadata", self.records.stats())]
     }
 

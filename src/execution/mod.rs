@@ -14,8 +14,7 @@ mod report;
 mod run;
 mod script;
 
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use crate::cache::Cache;
@@ -63,7 +62,7 @@ pub(crate) struct Execution {
     /// What records are found by.
     names: QuickHash,
     runs: ActiveRuns,
-    level_is_reported: AtomicBool,
+    level_report: Once,
     /// Which clearing of the kept answers was seen last; nothing before the database was first asked.
     epoch: Mutex<Option<i64>>,
 }
@@ -87,7 +86,7 @@ impl Execution {
             records: Cache::new(&caches::records(config)),
             names: QuickHash::default(),
             runs: ActiveRuns::default(),
-            level_is_reported: AtomicBool::new(false),
+            level_report: Once::new(),
             epoch: Mutex::default(),
             config: config.clone(),
         })

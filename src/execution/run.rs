@@ -4,7 +4,6 @@
 //! who want the same now does the work) -> data read, bound, checked -> sandbox -> output checked -> kept.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::cache::flight::{Lead, Turn, Waited};
@@ -17,7 +16,7 @@ use crate::monitor::event::Severity;
 use crate::outcome::Outcome;
 use crate::python;
 use crate::result::{Failure, Kept, RunResult};
-use crate::sandbox::{CancelToken, Job, Limits, Report};
+use crate::sandbox::{CancelToken, Job, Level, Limits, Report};
 
 use crate::store::Verdict;
 
@@ -294,23 +293,26 @@ impl Execution {
     /// Carries out a job; the first time, says what confines it.
     pub(super) fn run_confined(&self, job: &Job, limits: &Limits, cancel: Option<&CancelToken>) -> Result<Report> {
         let level = self.sandbox.level()?;
-        if !self.level_is_reported.swap(true, Ordering::Relaxed) {
-            let (severity, lacks) = match level.missing.is_empty() {
-                true => (Severity::Info, String::new()),
-                false => (Severity::Warning, format!("; not guaranteed: {}", level.missing.join(", "))),
-            };
-            let message = format!("runs are confined at the level `{}`{lacks}", level.name);
-            let fields = vec![
-                ("mode", Value::from(self.config.sandbox_mode.as_str())),
-                ("level", Value::from(level.name)),
-                ("layers", Value::from(level.layers.clone())),
-                ("missing", Value::from(level.missing.clone())),
-            ];
-            self.monitor.event("sandbox_level", severity, &message, fields);
-        }
+        // Whoever comes second waits: nothing is told of a run before this.
+        self.level_report.call_once(|| self.report_level(level));
         let report = self.sandbox.run(job, limits, cancel)?;
         self.monitor.count_child(report.usage.peak_memory);
         Ok(report)
+    }
+
+    fn report_level(&self, level: &Level) {
+        let (severity, lacks) = match level.missing.is_empty() {
+            true => (Severity::Info, String::new()),
+            false => (Severity::Warning, format!("; not guaranteed: {}", level.missing.join(", "))),
+        };
+        let message = format!("runs are confined at the level `{}`{lacks}", level.name);
+        let fields = vec![
+            ("mode", Value::from(self.config.sandbox_mode.as_str())),
+            ("level", Value::from(level.name)),
+            ("layers", Value::from(level.layers.clone())),
+            ("missing", Value::from(level.missing.clone())),
+        ];
+        self.monitor.event("sandbox_level", severity, &message, fields);
     }
 }
 

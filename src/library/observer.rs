@@ -52,13 +52,15 @@ impl Observer {
     /// Starts the thread, unless there is nothing to look at.
     pub fn start(execution: &Arc<Execution>, tasks: &Arc<TaskQueue>) -> Result<Self> {
         let config = &execution.config;
-        let reports = (config.memory_enabled && config.monitor_enabled).then_some(());
-        let every = |number: u64, duration: fn(u64) -> Duration| (number > 0).then(|| duration(number));
+        // Making room is no matter of telling.
+        let is_checked = config.memory_enabled && (config.monitor_enabled || config.memory_shrink_caches);
+        let is_reported = config.memory_enabled && config.monitor_enabled;
+        let every = |is_wanted: bool, number: u64, duration: fn(u64) -> Duration| {
+            (is_wanted && number > 0).then(|| duration(number))
+        };
         let start = Instant::now();
-        let check =
-            Due::new(reports.and_then(|()| every(config.memory_check_interval_ms, Duration::from_millis)), start);
-        let report =
-            Due::new(reports.and_then(|()| every(config.memory_report_interval_s, Duration::from_secs)), start);
+        let check = Due::new(every(is_checked, config.memory_check_interval_ms, Duration::from_millis), start);
+        let report = Due::new(every(is_reported, config.memory_report_interval_s, Duration::from_secs), start);
         let sample = Due::new(execution.monitor.history().interval(), start);
         if [&check, &report, &sample].iter().all(|due| due.next.is_none()) {
             return Ok(Observer::default());

@@ -30,7 +30,7 @@ mod writer;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 pub(crate) use damage::{Finding, REMEDY as DAMAGE_REMEDY};
 pub use generation::Generation;
@@ -54,7 +54,7 @@ use opening::Opened;
 use origin::Origin;
 use results::ResultLog;
 use sqlite::translate;
-use usage::{Counted, UsageLog};
+use usage::{Counted, Lag, UsageLog};
 use watch::Watch;
 use writer::{Deferred, Home, Writer};
 
@@ -411,13 +411,12 @@ impl Store {
     pub fn stats(&self) -> Result<Value> {
         self.catch_up();
         let connection = self.pool.get()?;
-        let moment = connection.unchecked_transaction().map_err(translate)?;
+        let (moment, lag) = self.moment(&connection)?;
         let number = |sql: &str| moment.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(translate);
         let of_skills = skills_by_state(&moment)?;
         let sum = |place: usize| Value::from(of_skills.iter().map(|(_, numbers)| numbers[place]).sum::<i64>());
         let of_state =
             |state: &str| of_skills.iter().find(|(name, _)| name == state).map_or(0, |(_, [skills, ..])| *skills);
-        let lag = self.behind.usage.lag();
         let log = self.origin.as_ref().and_then(|origin| std::fs::metadata(origin.beside("-wal")).ok());
         Ok(Value::object([
             ("skills", sum(0)),
@@ -436,6 +435,28 @@ impl Store {
             ),
             ("log_bytes", Value::from(log.map_or(0, |log| log.len()))),
         ]))
+    }
+
+    /// One moment of the database, and the calls that were not written at that moment: each call is in one of the two. If the disk keeps the
+    /// writer for long, those that it is about to write may be in both.
+    fn moment<'c>(&self, connection: &'c Connection) -> Result<(Transaction<'c>, Lag)> {
+        /// Hardly ever is there a second one, for what it must not meet takes a millisecond.
+        const TRIES: usize = 16;
+        let mut tries = 0;
+        loop {
+            let before = self.behind.usage.lag();
+            let moment = connection.unchecked_transaction().map_err(translate)?;
+            // What is read first decides which moment it is.
+            moment.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(translate)?;
+            let lag = self.behind.usage.lag();
+            tries += 1;
+            let is_known = before.settled.is_some() && before.settled == lag.settled;
+            // Comes back when what is being written is written.
+            let settles = || self.writer.as_ref().is_some_and(|writer| writer.settle(COUNTS_PATIENCE));
+            if is_known || tries == TRIES || !settles() {
+                return Ok((moment, lag));
+            }
+        }
     }
 
     /// How the calls of every skill that is there, or of one, ended, by day (UTC, counted from 1970), skill, version and outcome, the oldest

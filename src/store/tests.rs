@@ -883,6 +883,20 @@ fn a_database_that_cannot_be_written_is_tried_now_and_then_and_told_once() {
 }
 
 #[test]
+fn while_counts_are_written_nobody_can_say_where_they_are() {
+    let store = open(":memory:").expect("open");
+    put(&store, "a", "x", &[]);
+    let (usage, connection) = (UsageLog::new(0), store.pool.get().expect("the only one"));
+    let known = || (usage.lag().calls, usage.lag().settled);
+    usage.count(&Arc::from("a"), 1, Outcome::Success, Verdict::Nothing);
+    assert_eq!(known(), (1, Some(0)));
+    usage.write(&connection).expect("written");
+    assert_eq!(known(), (1, None), "in the database already, or not yet");
+    usage.settle(true);
+    assert_eq!(known(), (0, Some(1)));
+}
+
+#[test]
 fn many_large_answers_are_written_in_parts_and_all_of_them() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("skills.db").to_string_lossy().into_owned();

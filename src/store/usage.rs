@@ -35,6 +35,8 @@ struct Counts {
     waiting: ById,
     /// What the writer has taken and not yet settled.
     in_flight: Arc<ById>,
+    /// How often it has settled something.
+    settled: u64,
     /// Since when there is something that is not written.
     since: Option<Instant>,
     /// When the next try is due.
@@ -74,6 +76,8 @@ pub(super) struct Lag {
     pub calls: u64,
     /// Since when the oldest of them waits.
     pub age: Duration,
+    /// How often calls were written so far; nothing while that goes on, when nobody can say whether the database has them.
+    pub settled: Option<u64>,
 }
 
 impl UsageLog {
@@ -123,7 +127,11 @@ impl UsageLog {
         let counts = self.lock();
         let calls = [&counts.waiting, &*counts.in_flight].into_iter().flat_map(HashMap::values).flatten();
         let calls = calls.map(|count| count.outcomes.iter().sum::<u64>()).sum();
-        Lag { calls, age: counts.since.map_or(Duration::ZERO, |since| since.elapsed()) }
+        Lag {
+            calls,
+            age: counts.since.map_or(Duration::ZERO, |since| since.elapsed()),
+            settled: counts.in_flight.is_empty().then_some(counts.settled),
+        }
     }
 
     /// Writes what waits. [`settle`](UsageLog::settle) has to follow.
@@ -152,6 +160,7 @@ impl UsageLog {
         // The writer's own handle is gone by now.
         let taken = Arc::unwrap_or_clone(std::mem::take(&mut counts.in_flight));
         let set_aside = std::mem::take(&mut counts.set_aside);
+        counts.settled += 1;
         if is_written {
             counts.since = counts.due.map(|due| due - LAG);
             return set_aside;
