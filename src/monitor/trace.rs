@@ -1,8 +1,5 @@
 //! What ties together all that is said of one run: a trace id as the W3C has it (Trace Context, level 1).
 
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 /// Tells a run from all others of all libraries: a number that the library drew, and which of its runs this is. 0 and 0 before the
 /// run is counted. Two numbers rather than a text, because most runs are answered from memory, and of most of those nothing is said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,9 +11,7 @@ pub struct RunId {
 impl RunId {
     /// One for a run that was cancelled before it began, which no library counts.
     pub fn of_none() -> Self {
-        static LIBRARY: LazyLock<u64> = LazyLock::new(super::draw);
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        RunId { library: *LIBRARY, number: NEXT.fetch_add(1, Ordering::Relaxed) }
+        RunId { library: super::draw(), number: super::draw() }
     }
 
     /// 32 hexadecimal digits, not all of them 0 once the run was counted.

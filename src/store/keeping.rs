@@ -94,7 +94,7 @@ impl Store {
 
     /// How many calls are counted and not yet written, and since when the oldest of them waits; nothing if it is well that they are not.
     pub fn unwritten(&self) -> Option<(u64, Duration)> {
-        let Lag { calls, age } = self.behind.usage.lag();
+        let Lag { calls, age, .. } = self.behind.usage.lag();
         (calls > 0 && self.writer.is_some()).then_some((calls, age))
     }
 
