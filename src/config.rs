@@ -256,9 +256,11 @@ options! {
     memory_alert_threshold: f64, "memory.alert_threshold", Kind::Ratio { min: 0.0, max: 1.0 }, "0.8", [],
         "The share of what this process may use (its container's limit, or else the machine's memory) from which on the event `memory_high` is \
          raised, once per crossing.";
+    memory_alert_interval_s: u64, "memory.alert_interval_s", Kind::Integer { min: 0, max: 31_536_000, unit: "s" }, "60", [],
+        "The least time between two such events. A crossing within it is told when it is over, if memory is still as high.";
     memory_shrink_caches: bool, "memory.shrink_caches", Kind::Switch, "false", [],
-        "Whether memory above the threshold empties the older half of each cache and lets go of the embeddings in memory. The event \
-         `memory_shrunk` says what that freed. What is freed goes to this process's allocator, which may keep it for what comes next.";
+        "Whether memory above the threshold empties the older half of each cache and lets go of the embeddings in memory: at once, and again \
+         every `memory.alert_interval_s` while it stays there. The event `memory_shrunk` says what that freed. What is freed goes to this process's allocator, which may keep it for what comes next.";
     monitor_enabled: bool, "monitor.enabled", Kind::Switch, "true", [],
         "Whether latencies are measured, and events, log lines and curves recorded. Counters always are.";
     monitor_event_capacity: u64, "monitor.event_capacity", Kind::Integer { min: 1, max: 1_000_000, unit: "events" }, "1024", [],

@@ -66,7 +66,9 @@ pub use config::Config;
 pub use error::{Code, Error, Result};
 pub use exchange::Format;
 pub use execution::{Method, Script};
-pub use library::{EventCallback, ExportOptions, ImportOptions, Library, OnConflict, Versions, parse_items};
+pub use library::{
+    EventCallback, ExportOptions, ImportOptions, Library, LogCallback, OnConflict, Versions, parse_items,
+};
 pub use limits::RunLimits;
 pub use outcome::Outcome;
 pub use result::{Failure, RunResult};

@@ -9,6 +9,7 @@ mod probes;
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -120,7 +121,8 @@ impl Library {
         let execution = self.execution.clone();
         let deliver = move || {
             while let Some(Ok(line)) = ring(&execution.monitor).map(|ring| ring.next(None)) {
-                callback(&line);
+                // One that panics has said so already, and gets the next line all the same.
+                let _ = catch_unwind(AssertUnwindSafe(|| callback(&line)));
             }
         };
         let thread = std::thread::Builder::new().name(name.to_owned());
@@ -310,19 +312,19 @@ impl Library {
     /// Everything that was counted, as one JSON value. `docs/STATISTICS.md` describes it.
     pub fn stats(&self) -> Result<Value> {
         self.check_open()?;
-        self.statistics(&self.execution.monitor.runs())
+        Ok(self.statistics(&self.execution.monitor.runs()))
     }
 
-    fn statistics(&self, runs: &RunStats) -> Result<Value> {
+    fn statistics(&self, runs: &RunStats) -> Value {
         let execution = &self.execution;
         let caches = execution.cache_stats().map(|(name, stats)| (name, stats.to_value()));
         let lines = execution.monitor.lines().map_or_else(Ring::no_stats, Ring::stats);
-        Ok(Value::object([
+        Value::object([
             ("version", Value::from(env!("CARGO_PKG_VERSION"))),
             ("uptime_s", Value::from(execution.monitor.uptime().as_secs_f64())),
             ("caches", Value::object(caches)),
             ("pool", execution.store.pool_stats().to_value()),
-            ("store", execution.store.stats()?),
+            ("store", execution.store.stats()),
             ("runs", runs.to_value()),
             ("latency_us", runs.latency_value()),
             ("tasks", self.tasks.stats().to_value(self.tasks.bounds())),
@@ -330,7 +332,7 @@ impl Library {
             ("memory", memory::section(execution)),
             ("events", execution.monitor.events().stats()),
             ("logs", lines),
-        ]))
+        ])
     }
 
     /// How some of the numbers went, newest last: `{"interval_s", "samples"}`. `docs/STATISTICS.md` describes the samples.
@@ -373,7 +375,7 @@ impl Library {
     pub fn metrics(&self) -> Result<String> {
         self.check_open()?;
         let runs = self.execution.monitor.runs();
-        Ok(metrics::exposition(&self.statistics(&runs)?, &runs))
+        Ok(metrics::exposition(&self.statistics(&runs), &runs))
     }
 
     /// The number that changes with every commit of any process; for `benches/skills.rs` alone.
@@ -424,9 +426,9 @@ impl Library {
         self.execution.monitor.events().next(timeout)
     }
 
-    /// Readable while events wait. The library owns it.
-    pub fn events_readable(&self) -> BorrowedFd<'_> {
-        self.execution.monitor.events().readable()
+    /// Readable while events wait. The library owns it. Nothing where events go to a callback.
+    pub fn events_readable(&self) -> Option<BorrowedFd<'_>> {
+        (!self.has_callback).then(|| self.execution.monitor.events().readable())
     }
 
     /// Empties the cache `execution` (with the results that are kept in the database), `prepared` or `metadata`, or `all` of them. Counters go on.

@@ -38,8 +38,8 @@ pub struct RunResult {
     pub confinement: Option<Arc<Level>>,
     /// The caller's correlation id.
     pub trace: Option<Arc<str>>,
-    /// What tells this run from all others.
-    pub id: RunId,
+    /// What tells this run from all others; [`trace_id`](RunResult::trace_id) is how it is said.
+    pub(crate) id: RunId,
 }
 
 /// An answer that is kept.

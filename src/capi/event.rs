@@ -31,15 +31,15 @@ pub unsafe extern "C" fn skc_library_next_event(
     }
 }
 
-/// A descriptor that is readable while events wait. The library owns it: poll it, do not read or close it. -1 for NULL
-/// and in a forked child.
+/// A descriptor that is readable while events wait. The library owns it: poll it, do not read or close it. -1 for NULL,
+/// in a forked child, and for a library whose events go to a callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_library_event_fd(library: *mut skc_library) -> c_int {
     let mut fd = -1;
     // SAFETY: the door's contract.
     unsafe {
         skc_library::call(library, std::ptr::null_mut(), |library| {
-            fd = library.events_readable().as_raw_fd();
+            fd = library.events_readable().map_or(-1, |readable| readable.as_raw_fd());
             Ok(())
         });
     }

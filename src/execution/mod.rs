@@ -254,6 +254,7 @@ fn monitoring(config: &Config, has_log: bool) -> monitor::Settings {
         log_level: LogLevel::named(&config.monitor_log_level).filter(|_| has_log),
         history_interval: unless_0(config.monitor_history_interval_s, Duration::from_secs),
         memory_threshold: config.memory_alert_threshold,
+        memory_interval: Duration::from_secs(config.memory_alert_interval_s),
     }
 }
 

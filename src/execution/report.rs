@@ -5,6 +5,7 @@ use crate::json::Value;
 use crate::monitor::Counted;
 use crate::monitor::event::Severity;
 use crate::monitor::log::LogLevel;
+use crate::outcome::Outcome;
 use crate::result::{Failure, RunResult};
 
 impl Execution {
@@ -23,7 +24,8 @@ impl Execution {
         let warn = |kind, make: &dyn Fn() -> String, more: Vec<(&'static str, Value)>| {
             self.monitor.event_of(kind, Severity::Warning, &about, || (make(), [fields(result), more].concat()));
         };
-        if let Some(failure) = &result.failure {
+        // Who cancels a run knows it.
+        if let Some(failure) = result.failure.as_ref().filter(|_| result.outcome != Outcome::Cancelled) {
             warn("run_failed", &|| failed(result, failure), vec![("type", Value::from(failure.kind.as_str()))]);
             if result.is_violation() {
                 warn("sandbox_violation", &|| violated(result, failure), Vec::new());

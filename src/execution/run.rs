@@ -77,13 +77,8 @@ impl Execution {
         cancel: Option<&Arc<CancelToken>>,
     ) -> Result<RunResult> {
         let started = Instant::now();
-        crate::skill::check_id(id)?;
-        let mut result = loop {
-            // A flight that was made void is begun again with the record as it is then.
-            if let Some(result) = self.answer(id, given, options, cancel, started)? {
-                break result;
-            }
-        };
+        let result = self.carry_out(id, given, options, cancel, started);
+        let mut result = result.inspect_err(|_| self.monitor.count_refusal())?;
         result.duration = started.elapsed();
         let is_slow = self.count(&mut result);
         if result.failure.is_some() || is_slow {
@@ -93,6 +88,23 @@ impl Execution {
         // Last: that a skill is set aside is told after what it is set aside for.
         self.store.count_use(&result.skill, result.version, result.outcome, verdict(&result, options));
         Ok(result)
+    }
+
+    fn carry_out(
+        &self,
+        id: &str,
+        given: &Given,
+        options: &RunOptions,
+        cancel: Option<&Arc<CancelToken>>,
+        started: Instant,
+    ) -> Result<RunResult> {
+        crate::skill::check_id(id)?;
+        loop {
+            // A flight that was made void is begun again with the record as it is then.
+            if let Some(result) = self.answer(id, given, options, cancel, started)? {
+                return Ok(result);
+            }
+        }
     }
 
     /// The result; nothing if the skill was changed while it was waited for.
@@ -293,8 +305,8 @@ impl Execution {
     /// Carries out a job; the first time, says what confines it.
     pub(super) fn run_confined(&self, job: &Job, limits: &Limits, cancel: Option<&CancelToken>) -> Result<Report> {
         let level = self.sandbox.level()?;
-        // Whoever comes second waits: nothing is told of a run before this.
-        self.level_report.call_once(|| self.report_level(level));
+        // Whoever comes second waits: nothing is told of a run before this. A subscriber of the host's that panics is its own affair.
+        self.level_report.call_once_force(|_| self.report_level(level));
         let report = self.sandbox.run(job, limits, cancel)?;
         self.monitor.count_child(report.usage.peak_memory);
         Ok(report)

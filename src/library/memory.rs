@@ -1,5 +1,7 @@
 //! The memory reporter: what this process uses, what of that is ours, and what is done when it is too much.
 
+use std::time::Instant;
+
 use super::Library;
 use crate::error::Result;
 use crate::execution::Execution;
@@ -13,7 +15,10 @@ impl Library {
     pub fn report_memory(&self) -> Result<Value> {
         self.check_open()?;
         let execution = &self.execution;
-        Ok(if execution.config.memory_enabled { look(execution, Occasion::Asked) } else { section(execution) })
+        if execution.config.memory_enabled {
+            look(execution, Occasion::Asked);
+        }
+        Ok(section(execution))
     }
 }
 
@@ -28,32 +33,27 @@ pub(super) enum Occasion {
     Asked,
 }
 
-/// Looks, tells what is to be told, and says what it saw.
-pub(super) fn look(execution: &Execution, occasion: Occasion) -> Value {
+/// Looks, and tells what is to be told.
+pub(super) fn look(execution: &Execution, occasion: Occasion) {
     let monitor = &execution.monitor;
     let memory = Memory::now();
-    let crosses = memory.is_some_and(|memory| monitor.memory().crosses(memory.percent()));
-    let is_told = crosses || occasion != Occasion::Check;
-    if is_told {
+    let due = memory.map(|memory| monitor.memory().look(memory.percent(), Instant::now())).unwrap_or_default();
+    if (due.alert || occasion != Occasion::Check) && monitor.is_enabled() {
         monitor.memory().count_report();
-    }
-    let seen = describe(execution, memory);
-    if is_told {
         let message = match memory {
             Some(memory) => memory.report_text(),
             None => "Memory report: the figures of this process cannot be read here".to_owned(),
         };
-        monitor.event("memory_report", Severity::Info, &message, fields(&seen));
+        monitor.event("memory_report", Severity::Info, &message, fields(&describe(execution, memory)));
     }
-    if let Some(memory) = memory.filter(|_| crosses) {
+    if let Some(memory) = memory.filter(|_| due.alert) {
         let threshold = [("threshold", Value::from(monitor.memory().threshold()))];
         let fields = memory.fields().into_iter().chain(threshold).collect();
         monitor.event("memory_high", Severity::Warning, &memory.alert_text(), fields);
-        if execution.config.memory_shrink_caches {
-            shrink(execution);
-        }
     }
-    seen
+    if due.relief && execution.config.memory_shrink_caches {
+        shrink(execution);
+    }
 }
 
 fn shrink(execution: &Execution) {

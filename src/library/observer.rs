@@ -80,7 +80,8 @@ impl Observer {
     pub fn stop(&mut self) {
         *self.shared.lock() = true;
         self.shared.stopped.notify_all();
-        if let Some(thread) = self.thread.take() {
+        // A subscriber that closes the library is on this thread: it ends by itself.
+        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
             let _ = thread.join();
         }
     }
@@ -126,7 +127,7 @@ fn taken(execution: &Execution, tasks: &TaskQueue) -> Value {
     let counts = monitor.run_counts();
     let total: u64 = counts.iter().flatten().sum();
     let cached: u64 = counts.iter().map(|[_, cached]| cached).sum();
-    let [executed, answered] = counts[Outcome::Success as usize];
+    let not_failed = [Outcome::Success, Outcome::Cancelled].map(|outcome| counts[outcome as usize].iter().sum::<u64>());
     let [(_, results), ..] = execution.cache_stats();
     let pool = execution.store.pool_stats();
     let memory = if execution.config.memory_enabled { Memory::now() } else { None };
@@ -135,7 +136,7 @@ fn taken(execution: &Execution, tasks: &TaskQueue) -> Value {
         ("uptime_s", Value::from(monitor.uptime().as_secs_f64())),
         ("runs", Value::from(total)),
         ("cached", Value::from(cached)),
-        ("failed", Value::from(total - executed - answered)),
+        ("failed", Value::from(total - not_failed.iter().sum::<u64>())),
         ("hits", Value::from(results.hits)),
         ("misses", Value::from(results.misses)),
         ("entries", Value::from(results.size)),

@@ -35,18 +35,29 @@ pub(super) struct Event<'e> {
     pub fields: &'e Value,
 }
 
+/// An event's text but for its number, which it gets when it takes its place in the ring.
+#[derive(Debug)]
+pub(super) struct EventText(String);
+
 impl Event<'_> {
     /// `{"seq", "kind", "severity", "time", "message", "fields"}`.
-    pub fn to_text(&self, number: u64) -> String {
+    pub fn to_text(&self) -> EventText {
         let event = Value::object([
-            ("seq", Value::from(number)),
             ("kind", Value::from(self.kind)),
             ("severity", Value::from(self.severity.name())),
             ("time", Value::from(now())),
             ("message", Value::from(self.message)),
             ("fields", self.fields.clone()),
         ]);
-        event.to_text()
+        EventText(event.to_text())
+    }
+}
+
+impl EventText {
+    /// The whole of it.
+    pub fn numbered(&self, number: u64) -> String {
+        // An object with members: what follows its first brace follows the number.
+        format!("{{\"seq\":{number},{}", self.0.strip_prefix('{').unwrap_or(&self.0))
     }
 }
 

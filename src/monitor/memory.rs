@@ -3,7 +3,9 @@
 //! What a process may really use is the least limit of the control groups it is in, if one is below the machine's memory: a container
 //! is killed at its own limit, however much the machine has. `sysinfo` reads both, for version 1 and 2.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
@@ -101,35 +103,62 @@ pub fn mebibytes(bytes: u64) -> Value {
     Value::from(bytes as f64 / f64::from(1 << 20))
 }
 
-/// Tells when memory reaches its threshold: once per crossing.
+/// Tells when memory reaches its threshold: once per crossing, and not too often. One looks at a time.
 #[derive(Debug)]
 pub struct MemoryAlarm {
     threshold: f64,
-    is_high: AtomicBool,
+    interval: Duration,
+    state: Mutex<State>,
     reports: AtomicU64,
 }
 
+#[derive(Debug, Default)]
+struct State {
+    is_high: bool,
+    /// The crossing has been told of.
+    is_told: bool,
+    /// When something was last done about it.
+    acted: Option<Instant>,
+}
+
+/// What is to be done about a figure.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Due {
+    /// It crossed the threshold, and that is to be told.
+    pub alert: bool,
+    /// It is above the threshold, and nothing was done about it for an interval.
+    pub relief: bool,
+}
+
 impl MemoryAlarm {
-    /// One for a share, 0 to 1.
-    pub fn new(threshold: f64) -> Self {
-        MemoryAlarm { threshold, is_high: AtomicBool::new(false), reports: AtomicU64::new(0) }
+    /// One for a share, 0 to 1, and the least time between two alerts.
+    pub fn new(threshold: f64, interval: Duration) -> Self {
+        MemoryAlarm { threshold, interval, state: Mutex::default(), reports: AtomicU64::new(0) }
     }
 
-    /// Whether the threshold was reached with this figure, and had not been before.
-    pub fn crosses(&self, percent: f64) -> bool {
+    /// What is to be done about a figure. A crossing within the interval after the last one is told when that is over, if memory is
+    /// still as high.
+    pub fn look(&self, percent: f64, now: Instant) -> Due {
         let share = percent / 100.0;
-        if share >= self.threshold {
-            return !self.is_high.swap(true, Ordering::Relaxed);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if share < self.threshold {
+            if share < self.threshold * REARM {
+                (state.is_high, state.is_told) = (false, false);
+            }
+            return Due::default();
         }
-        if share < self.threshold * REARM {
-            self.is_high.store(false, Ordering::Relaxed);
+        state.is_high = true;
+        if state.acted.is_some_and(|acted| now.saturating_duration_since(acted) < self.interval) {
+            return Due::default();
         }
-        false
+        let alert = !std::mem::replace(&mut state.is_told, true);
+        state.acted = Some(now);
+        Due { alert, relief: true }
     }
 
     /// Whether it was reached and not left since.
     pub fn is_high(&self) -> bool {
-        self.is_high.load(Ordering::Relaxed)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_high
     }
 
     /// The share.
@@ -152,12 +181,37 @@ impl MemoryAlarm {
 mod tests {
     use super::*;
 
+    /// Whether a crossing is told, for each figure, a second after the one before.
+    fn told(alarm: &MemoryAlarm, percents: &[f64]) -> Vec<bool> {
+        let start = Instant::now();
+        let second = |second: usize| start + Duration::from_secs(second as u64);
+        percents.iter().enumerate().map(|(index, percent)| alarm.look(*percent, second(index)).alert).collect()
+    }
+
     #[test]
     fn a_threshold_is_crossed_once_until_it_was_left() {
-        let alarm = MemoryAlarm::new(0.8);
-        let crossed = [79.9, 80.0, 95.0, 80.0, 76.0, 80.0, 75.0, 79.0, 80.1].map(|percent| alarm.crosses(percent));
-        assert_eq!(crossed, [false, true, false, false, false, false, false, false, true]);
+        let alarm = MemoryAlarm::new(0.8, Duration::ZERO);
+        let told = told(&alarm, &[79.9, 80.0, 95.0, 80.0, 76.0, 80.0, 75.0, 79.0, 80.1]);
+        assert_eq!(told, [false, true, false, false, false, false, false, false, true]);
         assert!(alarm.is_high());
+    }
+
+    #[test]
+    fn crossings_keep_their_distance_and_none_is_lost() {
+        let alarm = MemoryAlarm::new(0.8, Duration::from_secs(3));
+        assert_eq!(
+            told(&alarm, &[90.0, 10.0, 90.0, 90.0, 10.0, 90.0, 10.0]),
+            [true, false, false, true, false, false, false]
+        );
+        assert!(!alarm.is_high());
+    }
+
+    #[test]
+    fn relief_is_due_again_while_memory_stays_high() {
+        let (alarm, start) = (MemoryAlarm::new(0.8, Duration::from_secs(60)), Instant::now());
+        let due = [0, 59, 60, 61, 120].map(|second| alarm.look(90.0, start + Duration::from_secs(second)));
+        assert_eq!(due.map(|due| due.relief), [true, false, true, false, true]);
+        assert_eq!(due.map(|due| due.alert), [true, false, false, false, false]);
     }
 
     #[test]

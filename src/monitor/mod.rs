@@ -16,7 +16,9 @@ pub mod ring;
 mod throttle;
 pub mod trace;
 
-use std::hash::{BuildHasher, Hasher};
+use std::borrow::Cow;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -55,6 +57,8 @@ pub struct Settings {
     pub history_interval: Option<Duration>,
     /// The share of what this process may use, 0 to 1, that raises an alert.
     pub memory_threshold: f64,
+    /// The least time between two such alerts.
+    pub memory_interval: Duration,
 }
 
 /// Counts runs and measures them; holds events, lines and curves.
@@ -102,7 +106,9 @@ pub struct Noted {
 struct Runs {
     /// By outcome: executed, answered from memory.
     counts: [[u64; 2]; Outcome::ALL.len()],
-    total: u64,
+    /// The number of the last one.
+    number: u64,
+    refused: u64,
     slow: u64,
     violations: u64,
     cached: Latencies,
@@ -114,6 +120,8 @@ struct Runs {
 pub struct RunStats {
     /// By outcome number: executed, answered from memory.
     pub counts: [[u64; 2]; Outcome::ALL.len()],
+    /// Calls to run that could not be carried out.
+    pub refused: u64,
     /// Runs that took `monitor.slow_run_ms` or longer.
     pub slow: u64,
     /// Runs that the sandbox denied something.
@@ -137,9 +145,10 @@ impl Monitor {
             log_level,
             history_interval,
             memory_threshold,
+            ..
         } = *settings;
         let (cached, executed) = (Latencies::new(), Latencies::new());
-        let runs = Runs { counts: Default::default(), total: 0, slow: 0, violations: 0, cached, executed };
+        let runs = Runs { counts: Default::default(), number: 0, refused: 0, slow: 0, violations: 0, cached, executed };
         Ok(Monitor {
             started: Instant::now(),
             is_enabled,
@@ -153,7 +162,7 @@ impl Monitor {
             throttle: Throttle::new(alert_interval),
             log: Log::new(log_level.filter(|_| is_enabled), capacity)?,
             history: History::new(history_interval.filter(|_| is_enabled)),
-            memory: MemoryAlarm::new(memory_threshold),
+            memory: MemoryAlarm::new(memory_threshold, settings.memory_interval),
         })
     }
 
@@ -169,14 +178,19 @@ impl Monitor {
             _ => 0,
         };
         *count += 1;
-        runs.total += 1;
+        runs.number += 1;
         runs.slow += u64::from(is_slow);
         runs.violations += u64::from(is_violation);
         if self.is_enabled && stands_for > 0 {
             let latencies = if is_cached { &mut runs.cached } else { &mut runs.executed };
             latencies.record(duration, stands_for);
         }
-        Noted { id: RunId { library: self.library, number: runs.total }, is_slow }
+        Noted { id: RunId { library: self.library, number: runs.number }, is_slow }
+    }
+
+    /// Counts a call to run that could not be carried out.
+    pub fn count_refusal(&self) {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).refused += 1;
     }
 
     /// Measures how long a task waited for a worker.
@@ -207,16 +221,16 @@ impl Monitor {
         if !self.is_enabled {
             return;
         }
-        let fields = Value::object(fields);
-        let event = Event { kind, severity, message, fields: &fields };
-        self.events.push(|number| event.to_text(number));
+        let (message, fields) = (cut(message), Value::object(fields));
+        let event = Event { kind, severity, message: &message, fields: &fields }.to_text();
+        self.events.push(|number| event.numbered(number));
         let level = match severity {
             Severity::Info => LogLevel::Info,
             Severity::Warning => LogLevel::Warn,
             Severity::Error => LogLevel::Error,
         };
         if self.log.wants(level) {
-            self.log.say(level, message, &Value::object([("kind", Value::from(kind)), ("fields", fields)]));
+            self.log.say(level, &message, &Value::object([("kind", Value::from(kind)), ("fields", fields)]));
         }
     }
 
@@ -287,6 +301,7 @@ impl Monitor {
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         RunStats {
             counts: runs.counts,
+            refused: runs.refused,
             slow: runs.slow,
             violations: runs.violations,
             cached: runs.cached.summary(),
@@ -296,9 +311,28 @@ impl Monitor {
     }
 }
 
-/// A number that nobody else has drawn: the keys of the standard library's hash maps come from the operating system.
+/// A message no longer than this: an exception may quote a whole document, and events wait in memory.
+const LONGEST_MESSAGE: usize = 2000;
+
+fn cut(message: &str) -> Cow<'_, str> {
+    if message.len() <= LONGEST_MESSAGE {
+        return Cow::Borrowed(message);
+    }
+    let end = (0..=LONGEST_MESSAGE).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+    Cow::Owned(format!("{} ... ({} bytes)", &message[..end], message.len()))
+}
+
+/// A number that nobody else has drawn, not 0. From the kernel, because what a process remembers its children remember too.
 fn draw() -> u64 {
-    std::collections::hash_map::RandomState::new().build_hasher().finish() | 1
+    let mut bytes = [0; 8];
+    let drawn = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    // A kernel without it (there is none that runs this) leaves the hash of where this is and when.
+    let number = if drawn == Ok(bytes.len()) {
+        u64::from_ne_bytes(bytes)
+    } else {
+        RandomState::new().hash_one(std::process::id())
+    };
+    number | 1
 }
 
 impl RunStats {
@@ -308,7 +342,7 @@ impl RunStats {
         (sum(0) + sum(1), sum(1))
     }
 
-    /// `{"total", "cached", "executed", "slow", "violations", "by_outcome"}`: all calls, and how they were answered.
+    /// `{"total", "cached", "executed", "refused", "slow", "violations", "by_outcome"}`: all calls, and how they were answered.
     pub fn to_value(&self) -> Value {
         let (total, cached) = self.sums();
         let by_outcome = Outcome::ALL.map(|outcome| {
@@ -319,6 +353,7 @@ impl RunStats {
             ("total", Value::from(total)),
             ("cached", Value::from(cached)),
             ("executed", Value::from(total - cached)),
+            ("refused", Value::from(self.refused)),
             ("slow", Value::from(self.slow)),
             ("violations", Value::from(self.violations)),
             ("by_outcome", Value::object(by_outcome)),
@@ -346,6 +381,7 @@ pub(crate) mod tests {
             log_level: None,
             history_interval: None,
             memory_threshold: 0.8,
+            memory_interval: Duration::from_secs(60),
         }
     }
 
@@ -393,6 +429,16 @@ pub(crate) mod tests {
         let stats = monitor.runs();
         assert_eq!(stats.counts[Outcome::Success as usize][1], 17_000);
         assert!(stats.cached.count.abs_diff(17_000) < HITS_A_SAMPLE, "{}", stats.cached.count);
+    }
+
+    #[test]
+    fn a_long_message_is_cut_between_characters_and_says_so() {
+        let monitor = monitor();
+        monitor.event("kind", Severity::Info, &format!("a{}", "\u{e9}".repeat(5000)), Vec::new());
+        let event = Value::parse(&monitor.events().next(Some(Duration::ZERO)).expect("an event")).expect("JSON");
+        let message = event.get("message").and_then(Value::as_str).expect("a text");
+        assert!(message.len() < 2100 && message.ends_with("\u{e9} ... (10001 bytes)"), "{message}");
+        assert_eq!(event.get("seq"), Some(&Value::from(1u64)));
     }
 
     #[test]

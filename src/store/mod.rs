@@ -12,6 +12,7 @@ mod damage;
 #[allow(unsafe_code, reason = "SQLite has no safe door to the page that its processes share")]
 mod generation;
 mod keeping;
+mod numbers;
 mod opening;
 mod origin;
 mod place;
@@ -27,10 +28,10 @@ pub mod vectors;
 mod watch;
 mod writer;
 
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 pub(crate) use damage::{Finding, REMEDY as DAMAGE_REMEDY};
 pub use generation::Generation;
@@ -54,7 +55,7 @@ use opening::Opened;
 use origin::Origin;
 use results::ResultLog;
 use sqlite::translate;
-use usage::{Counted, Lag, UsageLog};
+use usage::{Counted, UsageLog};
 use watch::Watch;
 use writer::{Deferred, Home, Writer};
 
@@ -69,8 +70,6 @@ static COLUMNS: LazyLock<String> = LazyLock::new(|| {
 
 /// How long a reader waits for counts to be written before it reads without them.
 const COUNTS_PATIENCE: Duration = Duration::from_millis(100);
-/// The least time between two events about the same failure to write.
-const UNWRITTEN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The skills of one database. Shared freely between threads; dropping it writes what waits.
 #[derive(Debug)]
@@ -97,20 +96,6 @@ struct Behind {
     /// Nothing is written into a file with broken pages.
     watch: Arc<Watch>,
     monitor: Arc<Monitor>,
-    /// When it was last told that nothing can be written; nothing while all is well.
-    told: Mutex<Option<Instant>>,
-}
-
-impl Behind {
-    /// Whether it is news that nothing can be written, or was told long ago.
-    fn is_to_be_told(&self) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = told.is_none_or(|told| told.elapsed() >= UNWRITTEN_INTERVAL);
-        if is_news {
-            *told = Some(Instant::now());
-        }
-        is_news
-    }
 }
 
 impl Deferred for Behind {
@@ -145,15 +130,12 @@ impl Deferred for Behind {
             ];
             self.monitor.event("skill_quarantined", Severity::Warning, &message, fields);
         }
-        match written {
-            Ok(()) => *self.told.lock().unwrap_or_else(PoisonError::into_inner) = None,
-            // That somebody else writes is nothing to be told of: it ends, and the counts wait on.
-            Err(error) if error.code() != Code::Busy && self.is_to_be_told() => {
+        // That somebody else writes is nothing to be told of: it ends, and the counts wait on.
+        if let Some(error) = written.err().filter(|error| error.code() != Code::Busy) {
+            self.monitor.event_of("usage_unwritten", Severity::Warning, error.code().name(), || {
                 let message = format!("how often skills were used cannot be written now: {}", error.message());
-                let fields = vec![("code", Value::from(error.code().name()))];
-                self.monitor.event("usage_unwritten", Severity::Warning, &message, fields);
-            }
-            _ => {}
+                (message, vec![("code", Value::from(error.code().name()))])
+            });
         }
     }
 }
@@ -225,7 +207,6 @@ impl Store {
             results: ResultLog::new(config, origin.is_some() && is_written),
             watch: watch.clone(),
             monitor: monitor.clone(),
-            told: Mutex::default(),
         });
         let home = match &origin {
             None => Home::Memory,
@@ -406,59 +387,6 @@ impl Store {
         self.writer()?.write(search::rebuild)
     }
 
-    /// `{"skills", "states", "versions", "usage_count", "success_count", "usage_unwritten", "usage_lag_ms", "embeddings", "results",
-    /// "writer", "file_bytes", "log_bytes"}`.
-    pub fn stats(&self) -> Result<Value> {
-        self.catch_up();
-        let connection = self.pool.get()?;
-        let (moment, lag) = self.moment(&connection)?;
-        let number = |sql: &str| moment.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(translate);
-        let of_skills = skills_by_state(&moment)?;
-        let sum = |place: usize| Value::from(of_skills.iter().map(|(_, numbers)| numbers[place]).sum::<i64>());
-        let of_state =
-            |state: &str| of_skills.iter().find(|(name, _)| name == state).map_or(0, |(_, [skills, ..])| *skills);
-        let log = self.origin.as_ref().and_then(|origin| std::fs::metadata(origin.beside("-wal")).ok());
-        Ok(Value::object([
-            ("skills", sum(0)),
-            ("states", Value::object(STATES.map(|state| (state, Value::from(of_state(state)))))),
-            ("versions", Value::from(number("SELECT count(*) FROM versions")?)),
-            ("usage_count", sum(1)),
-            ("success_count", sum(2)),
-            ("usage_unwritten", Value::from(lag.calls)),
-            ("usage_lag_ms", Value::from(u64::try_from(lag.age.as_millis()).unwrap_or(u64::MAX))),
-            ("embeddings", self.vectors.stats(&moment)?),
-            ("results", self.behind.results.stats(&moment)?),
-            ("writer", self.writer.as_ref().map_or(Value::Null, Writer::stats)),
-            (
-                "file_bytes",
-                Value::from(number("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")?),
-            ),
-            ("log_bytes", Value::from(log.map_or(0, |log| log.len()))),
-        ]))
-    }
-
-    /// One moment of the database, and the calls that were not written at that moment: each call is in one of the two. If the disk keeps the
-    /// writer for long, those that it is about to write may be in both.
-    fn moment<'c>(&self, connection: &'c Connection) -> Result<(Transaction<'c>, Lag)> {
-        /// Hardly ever is there a second one, for what it must not meet takes a millisecond.
-        const TRIES: usize = 16;
-        let mut tries = 0;
-        loop {
-            let before = self.behind.usage.lag();
-            let moment = connection.unchecked_transaction().map_err(translate)?;
-            // What is read first decides which moment it is.
-            moment.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(translate)?;
-            let lag = self.behind.usage.lag();
-            tries += 1;
-            let is_known = before.settled.is_some() && before.settled == lag.settled;
-            // Comes back when what is being written is written.
-            let settles = || self.writer.as_ref().is_some_and(|writer| writer.settle(COUNTS_PATIENCE));
-            if is_known || tries == TRIES || !settles() {
-                return Ok((moment, lag));
-            }
-        }
-    }
-
     /// How the calls of every skill that is there, or of one, ended, by day (UTC, counted from 1970), skill, version and outcome, the oldest
     /// day first. [`Code::NotFound`] for a skill that is not there.
     pub fn outcomes_by_day(&self, id: Option<&str>) -> Result<Vec<DayCount>> {
@@ -532,14 +460,6 @@ fn pool_alerts(monitor: &Arc<Monitor>) -> pool::Sink {
 
 fn no_skill(id: &str) -> Error {
     Error::new(Code::NotFound, format!("there is no skill `{id}`")).path(id)
-}
-
-/// Of each state that there is: how many skills, their calls, and how many of those succeeded.
-fn skills_by_state(connection: &Connection) -> Result<Vec<(String, [i64; 3])>> {
-    let sql = "SELECT state, count(*), sum(usage_count), sum(success_count) FROM skills WHERE newest > removed_through GROUP BY state";
-    let mut statement = connection.prepare_cached(sql).map_err(translate)?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, [row.get(1)?, row.get(2)?, row.get(3)?])));
-    rows.and_then(Iterator::collect).map_err(translate)
 }
 
 /// Where a skill stands, and the epoch of the kept answers.

@@ -333,20 +333,24 @@ impl ResultLog {
 
     /// `{"enabled", "entries", "max_entries", "bytes", "max_bytes", "hits", "misses", "refused", "damaged", "waiting"}`.
     pub fn stats(&self, connection: &Connection) -> Result<Value> {
-        let Total { entries, bytes, .. } = total(connection)?;
+        Ok(self.stats_of(Some(&total(connection)?)))
+    }
+
+    /// The same with what the database says, if it says anything.
+    pub fn stats_of(&self, total: Option<&Total>) -> Value {
         let count = |counter: &AtomicU64| Value::from(counter.load(Ordering::Relaxed));
-        Ok(Value::object([
+        Value::object([
             ("enabled", Value::from(self.is_on())),
-            ("entries", Value::from(entries)),
+            ("entries", total.map_or(Value::Null, |total| Value::from(total.entries))),
             ("max_entries", Value::from(self.max_entries)),
-            ("bytes", Value::from(bytes)),
+            ("bytes", total.map_or(Value::Null, |total| Value::from(total.bytes))),
             ("max_bytes", Value::from(self.max_bytes)),
             ("hits", count(&self.hits)),
             ("misses", count(&self.misses)),
             ("refused", count(&self.refused)),
             ("damaged", count(&self.damaged)),
             ("waiting", Value::from(self.lock().rows.len())),
-        ]))
+        ])
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {

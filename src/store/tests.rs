@@ -345,7 +345,7 @@ fn counts_that_cannot_be_written_wait_and_say_so() {
     other.execute_batch(trigger).expect("a trigger");
     count(&store, "a", Outcome::Success);
     count(&store, "a", Outcome::Error);
-    let stat = |name: &str| store.stats().expect("numbers").get(name).and_then(Value::as_i64).expect("a number");
+    let stat = |name: &str| store.stats().get(name).and_then(Value::as_i64).expect("a number");
     assert_eq!((stat("usage_count"), stat("usage_unwritten")), (0, 2));
     std::thread::sleep(Duration::from_millis(30));
     assert!((30..60_000).contains(&stat("usage_lag_ms")));
@@ -422,7 +422,7 @@ fn embeddings_find_what_is_near() {
         put(&store, "x", "x", &[("embedding", "[1, 2, 3]")]);
         assert_eq!(ids(&store, r#"{"embedding": [1, 2, 3]}"#), ["x"], "any length, once the others are gone");
         assert_eq!(store.embedding("x").expect("there"), Some(vec![1.0, 2.0, 3.0]));
-        let stats = store.stats().expect("numbers").get("embeddings").cloned().expect("a part");
+        let stats = store.stats().get("embeddings").cloned().expect("a part");
         assert_eq!(
             (stats.get("stored").and_then(Value::as_i64), stats.get("loaded").and_then(Value::as_i64)),
             (Some(1), Some(1))
@@ -632,7 +632,7 @@ fn what_is_damaged_old_or_from_the_future_is_no_answer() {
         store.find_result(stands[number].as_slice().try_into().expect("a key"), epoch_of(&store)).is_some()
     };
     assert_eq!((0..5).map(is_answer).collect::<Vec<_>>(), [false, false, false, false, true]);
-    let results = store.stats().expect("numbers").get("results").cloned().expect("a part");
+    let results = store.stats().get("results").cloned().expect("a part");
     assert_eq!(results.get("damaged").and_then(Value::as_i64), Some(2));
     assert_eq!(store.sweep_results().expect("swept"), 1);
 }
@@ -644,7 +644,7 @@ fn kept_answers_stay_within_their_bounds() {
     let options = [("store.results.max_entries", "20"), ("store.results.max_mb", "1")];
     let store = open_with(&path, &options).expect("open");
     let stat = |name: &str| {
-        let results = store.stats().expect("numbers").get("results").cloned().expect("a part");
+        let results = store.stats().get("results").cloned().expect("a part");
         results.get(name).and_then(Value::as_i64).expect(name)
     };
     let keep = |number: u8, size: usize| {
@@ -906,7 +906,7 @@ fn many_large_answers_are_written_in_parts_and_all_of_them() {
         store.keep_result(&Arc::from("a"), key(number), Some(large), HOUR, epoch_of(&store));
     }
     let results = |name: &str| {
-        let stats = store.stats().expect("numbers").get("results").cloned().expect("a part");
+        let stats = store.stats().get("results").cloned().expect("a part");
         stats.get(name).and_then(Value::as_i64).expect(name)
     };
     until("all of them", || results("entries") == 20 && results("waiting") == 0);
@@ -967,7 +967,7 @@ fn spoiled_books_of_the_kept_answers_stop_nothing_else() {
     count(&store, "a", Outcome::Success);
     assert_eq!(store.get("a", 0).expect("there").usage().usage_count, 1);
     assert!(store.look("a", 0).is_ok() && open(&path).is_ok());
-    let results = store.stats().expect("numbers").get("results").cloned().expect("a part");
+    let results = store.stats().get("results").cloned().expect("a part");
     assert_eq!(results.get("entries").and_then(Value::as_i64), Some(0), "nothing is counted");
     store.sweep_results().expect("swept");
     store.clear_results().expect("that makes them anew");

@@ -93,9 +93,11 @@ struct Queue {
 impl Queue {
     /// Readers that do not wait for counts are counted, and no sign of trouble.
     fn refuse(&mut self, is_durable: bool) {
-        self.numbers.refused += 1;
         if is_durable {
+            self.numbers.refused += 1;
             self.refused_at = Some(Instant::now());
+        } else {
+            self.numbers.not_waited_for += 1;
         }
     }
 }
@@ -105,6 +107,7 @@ impl Queue {
 struct Numbers {
     requests: u64,
     refused: u64,
+    not_waited_for: u64,
     commits: u64,
     failed_commits: u64,
     largest_group: u64,
@@ -325,15 +328,24 @@ impl Writer {
         if queue.waiting.len() >= CAPACITY { Some(Duration::ZERO) } else { queue.refused_at.map(|at| at.elapsed()) }
     }
 
-    /// `{"waiting", "requests", "refused", "commits", "failed_commits", "largest_group", "busy_turns", "emptied_logs"}`.
+    /// `{"waiting", "requests", "refused", "not_waited_for", "commits", "failed_commits", "largest_group", "busy_turns", "emptied_logs"}`.
     pub fn stats(&self) -> Value {
         let queue = self.shared.lock();
-        let Numbers { requests, refused, commits, failed_commits, largest_group, busy_turns, emptied_logs } =
-            queue.numbers;
+        let Numbers {
+            requests,
+            refused,
+            not_waited_for,
+            commits,
+            failed_commits,
+            largest_group,
+            busy_turns,
+            emptied_logs,
+        } = queue.numbers;
         Value::object([
             ("waiting", Value::from(queue.waiting.len())),
             ("requests", Value::from(requests)),
             ("refused", Value::from(refused)),
+            ("not_waited_for", Value::from(not_waited_for)),
             ("commits", Value::from(commits)),
             ("failed_commits", Value::from(failed_commits)),
             ("largest_group", Value::from(largest_group)),

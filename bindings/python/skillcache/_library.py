@@ -508,6 +508,8 @@ class Library:
     def event_fd(self) -> int:
         """A descriptor that is readable while events wait, for select and asyncio; the library owns it."""
         descriptor = int(self._handle.get(C.skc_library_event_fd))
+        if descriptor < 0 and self._on_event:
+            raise from_status(E_INVALID, "events go to the callback this library was opened with")
         if descriptor < 0:
             raise from_status(E_FORKED)
         return descriptor

@@ -97,16 +97,21 @@ impl Vectors {
     /// `{"stored", "dimension", "loaded", "loaded_bytes", "precision"}`.
     pub fn stats(&self, connection: &Connection) -> Result<Value> {
         let sql = "SELECT count(*) FROM vectors WHERE vector IS NOT NULL";
-        let stored: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(translate)?;
+        let stored = connection.query_row(sql, [], |row| row.get(0)).map_err(translate)?;
+        Ok(self.stats_of(Some((stored, stored_dimension(connection, None)?))))
+    }
+
+    /// The same with what the database says, if it says anything: how many it has, and their dimension.
+    pub fn stats_of(&self, stored: Option<(i64, Option<usize>)>) -> Value {
         let loaded = self.read();
         let index = loaded.index.as_ref();
-        Ok(Value::object([
-            ("stored", Value::from(stored)),
-            ("dimension", stored_dimension(connection, None)?.map_or(Value::Null, Value::from)),
+        Value::object([
+            ("stored", stored.map_or(Value::Null, |(count, _)| Value::from(count))),
+            ("dimension", stored.and_then(|(_, dimension)| dimension).map_or(Value::Null, Value::from)),
             ("loaded", Value::from(index.map_or(0, VectorIndex::len))),
             ("loaded_bytes", Value::from(index.map_or(0, VectorIndex::bytes))),
             ("precision", Value::from(if matches!(self.precision, Precision::F32) { "f32" } else { "int8" })),
-        ]))
+        ])
     }
 
     /// What they take in memory now.
