@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use skillcache::{Code, Data, Filter, Library, Outcome, Query, RunOptions, RunResult, Skill};
 
-use crate::libraries::{PATIENCE, put};
+use crate::libraries::{PATIENCE, count, put, stats, until};
 use dice::Dice;
 
 #[allow(dead_code, reason = "bytes are for who damages files")]
@@ -18,6 +18,8 @@ const SLOW: Duration = Duration::from_millis(60);
 /// Inputs that are asked for again and again, and others that are asked for once in a while: more than the cache holds.
 const HOT: usize = 12;
 const COLD: usize = 100_000;
+/// Kept, and too old at once.
+const AGEING: &str = r#"{"cache":"refresh","ttl_s":0.01}"#;
 
 /// A way to end.
 struct Way {
@@ -28,7 +30,9 @@ struct Way {
     outcome: Outcome,
 }
 
-const WAYS: [Way; 11] = [
+const WAYS: [Way; 12] = [
+    // Too much for the cache, which refuses it.
+    Way { id: "answers_at_length", code: "result = 'x' * 40_000", cache: "yes", outcome: Outcome::Success },
     Way { id: "raises", code: "raise ValueError(inputs['n'])", cache: "yes", outcome: Outcome::Error },
     Way { id: "says_nothing", code: "x = 1", cache: "yes", outcome: Outcome::NoResult },
     Way { id: "is_given_rubbish", code: "result = 1", cache: "yes", outcome: Outcome::InvalidInput },
@@ -158,8 +162,21 @@ impl<'l> Worker<'l> {
             190..194 => self.look(),
             194..196 => self.double(HOT, r#"{"cache":"refresh"}"#),
             196..198 => self.double(HOT, r#"{"cache":"no"}"#),
-            _ => self.double(HOT, r#"{"ttl_s":0.01}"#),
+            _ => self.double(HOT, AGEING),
         }
+    }
+
+    /// Whatever chance may leave out.
+    pub fn do_each_once(&mut self) {
+        WAYS.iter().for_each(|way| self.fail_as(way));
+        self.double(HOT, AGEING);
+        let expirations = || count(&stats(self.library), "caches.execution.expirations");
+        until("it is too old", || {
+            self.library.evict_expired().expect("it is open");
+            expirations() > 0
+        });
+        self.cancel_after(|library| until("it runs", || count(&stats(library), "tasks.running") > 0));
+        self.change();
     }
 
     /// Nothing that makes another begin again.
@@ -228,11 +245,16 @@ impl<'l> Worker<'l> {
     }
 
     fn cancel(&mut self) {
+        // Some while they wait, some while they start, some while they run.
+        let pause = Duration::from_millis(self.dice.below(8) as u64 * 10);
+        self.cancel_after(|_| std::thread::sleep(pause));
+    }
+
+    fn cancel_after(&mut self, wait: impl FnOnce(&Library)) {
         match self.library.submit("sleeps_long", Data::default(), &RunOptions::default()) {
             Ok(task) => {
                 self.tally.submitted += 1;
-                // Some while they wait, some while they start, some while they run.
-                std::thread::sleep(Duration::from_millis(self.dice.below(8) as u64 * 10));
+                wait(self.library);
                 task.cancel();
                 let result = task.wait(Some(PATIENCE)).expect("it ends");
                 assert_eq!(result.outcome, Outcome::Cancelled, "{result:?}");
