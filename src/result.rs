@@ -203,8 +203,12 @@ impl RunResult {
     /// The trace id by which events and log lines name this run, 32 hexadecimal digits: that of the caller's `trace`, if it is a W3C
     /// `traceparent`, or else the run's own.
     pub fn trace_id(&self) -> String {
-        let given = self.trace.as_deref().and_then(trace_id_of);
-        given.map_or_else(|| self.id.to_trace_id(), str::to_owned)
+        self.trace_digits().map(char::from).iter().collect()
+    }
+
+    pub(crate) fn trace_digits(&self) -> [u8; 32] {
+        let given = self.trace.as_deref().and_then(trace_id_of).and_then(|id| id.as_bytes().try_into().ok());
+        given.unwrap_or_else(|| self.id.digits())
     }
 
     /// Whether the sandbox denied it something: the skill saw that and did not catch it, or was killed for a call that is not allowed.

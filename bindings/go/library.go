@@ -66,6 +66,11 @@ type Library struct {
 
 // Open opens a database file, or creates it; ":memory:" keeps nothing. Options may be nil.
 func Open(path string, options Options) (*Library, error) {
+	return OpenWith(path, options, Listeners{})
+}
+
+// OpenWith opens a library that tells listeners what happens.
+func OpenWith(path string, options Options, listeners Listeners) (*Library, error) {
 	if C.skc_abi() != C.SKC_ABI {
 		return nil, newError(C.SKC_E_UNSUPPORTED, "libskillcache has another ABI than the header this package was built with")
 	}
@@ -83,6 +88,9 @@ func Open(path string, options Options) (*Library, error) {
 		if err := failure(status, left); err != nil {
 			return nil, err
 		}
+	}
+	if err := listeners.addTo(config); err != nil {
+		return nil, err
 	}
 	file := copies.copy(path, "path")
 	if copies.err != nil {
@@ -523,7 +531,7 @@ type Recommendation struct {
 	Remedy   string `json:"remedy"`
 	// Evidence has the numbers behind it, and Sample how many there were to judge by.
 	Evidence map[string]any `json:"evidence"`
-	Sample   float64        `json:"sample"`
+	Sample   uint64         `json:"sample"`
 }
 
 // Recommendations gives what somebody could change, judged by the statistics alone; none while all is well, or too little has happened
@@ -593,6 +601,16 @@ func (l *Library) Health() (json.RawMessage, error) {
 	return l.document(func(library *C.skc_library, out **C.skc_blob, left **C.skc_error) C.skc_status {
 		return C.skc_library_health(library, out, left)
 	})
+}
+
+// EventFD gives a descriptor that is readable while events wait, for hosts that poll; the library owns it. -1 for a library whose events go
+// to a listener.
+func (l *Library) EventFD() (fd int, err error) {
+	err = l.use(func(library *C.skc_library) error {
+		fd = int(C.skc_library_event_fd(library))
+		return nil
+	})
+	return fd, err
 }
 
 // NextEvent gives the oldest unread event as JSON, waiting until the context ends. Each event goes to one caller.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 )
 
@@ -54,5 +56,49 @@ func TestMonitoring(t *testing.T) {
 	}
 	if err != nil || json.Unmarshal(text, &history) != nil || history.Interval != 10 {
 		t.Fatal(string(text), err)
+	}
+}
+
+func TestListeners(t *testing.T) {
+	var mutex sync.Mutex
+	var kinds, levels []string
+	hear := func(into *[]string, member string) func(json.RawMessage) {
+		return func(line json.RawMessage) {
+			var members map[string]any
+			if err := json.Unmarshal(line, &members); err != nil {
+				t.Error(err)
+			}
+			mutex.Lock()
+			defer mutex.Unlock()
+			word, _ := members[member].(string)
+			*into = append(*into, word)
+		}
+	}
+	listeners := Listeners{OnEvent: hear(&kinds, "kind"), OnLog: hear(&levels, "level")}
+	library, err := OpenWith(":memory:", Options{"monitor.log_level": "debug"}, listeners)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := library.Put(Skill{ID: "one", Code: "result = 1"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := library.Run(context.Background(), "one", Data{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := library.NextEvent(context.Background()); !errors.Is(err, ErrInvalid) {
+		t.Fatal("events go to the listener, and to it alone:", err)
+	}
+	if fd, err := library.EventFD(); fd != -1 || err != nil {
+		t.Fatal(fd, err)
+	}
+	// Closing hands over what waits.
+	if err := library.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(kinds, []string{"sandbox_level", "skill_put"}) || !slices.Contains(levels, "debug") {
+		t.Fatal(kinds, levels)
+	}
+	if _, err := OpenWith("/nowhere/skills.db", nil, listeners); err == nil {
+		t.Fatal("there is no such folder")
 	}
 }

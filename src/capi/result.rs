@@ -15,7 +15,8 @@ pub struct skc_result {
     error: Text,
     error_json: Text,
     confinement: OnceLock<Text>,
-    trace_id: OnceLock<Text>,
+    /// With its NUL.
+    trace_id: [u8; 33],
     json: OnceLock<Text>,
 }
 
@@ -109,7 +110,7 @@ impl skc_result {
             error: Text::new(failure.map(|failure| failure.text()).unwrap_or_default().as_bytes()),
             error_json: Text::new(failure.map(|failure| failure.to_value().to_text()).unwrap_or_default().as_bytes()),
             confinement: OnceLock::new(),
-            trace_id: OnceLock::new(),
+            trace_id: with_nul(result.trace_digits()),
             json: OnceLock::new(),
             result,
         }
@@ -135,8 +136,8 @@ impl skc_result {
         self.confinement.get_or_init(|| Text::new(text().as_bytes()))
     }
 
-    fn trace_id(&self) -> &Text {
-        self.trace_id.get_or_init(|| Text::new(self.result.trace_id().as_bytes()))
+    fn trace_id(&self) -> skc_str {
+        skc_str { ptr: self.trace_id.as_ptr().cast(), len: self.trace_id.len() - 1 }
     }
 
     fn view(&self) -> skc_view {
@@ -161,9 +162,15 @@ impl skc_result {
             answer_bytes: usage.answer_bytes,
             folder_bytes: usage.folder_bytes,
             sandbox_json: self.confinement().view(),
-            trace_id: self.trace_id().view(),
+            trace_id: self.trace_id(),
         }
     }
+}
+
+fn with_nul(digits: [u8; 32]) -> [u8; 33] {
+    let mut text = [0; 33];
+    text[..32].copy_from_slice(&digits);
+    text
 }
 
 fn micros(duration: std::time::Duration) -> u64 {
@@ -234,7 +241,7 @@ pub unsafe extern "C" fn skc_result_level(result: *const skc_result) -> skc_str 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_result_trace_id(result: *const skc_result) -> skc_str {
     // SAFETY: the door's contract.
-    unsafe { of_result(result, skc_str::EMPTY, |result| result.trace_id().view()) }
+    unsafe { of_result(result, skc_str::EMPTY, skc_result::trace_id) }
 }
 
 /// Whether memory answered. False for NULL.

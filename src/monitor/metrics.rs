@@ -1,4 +1,5 @@
-//! The statistics document as OpenMetrics text, row by row of one table: a number is in both or in neither.
+//! The statistics document as OpenMetrics text, row by row of one table: no metric has a number of its own. What is not in the table can be
+//! had from what is (shares, rates, quantiles), or is for people.
 
 #[cfg(test)]
 mod tests;
@@ -90,6 +91,7 @@ static TABLE: &[Row] = &[
 
     row("runs.by_outcome.*", "runs", Counter, Plain, OutcomeAndCached, "Calls to run, by outcome and by whether memory answered"),
     row("latency_us.*", "run_duration_seconds", Histogram, Micros, Cached, "How long calls to run took; of answers from memory a sample"),
+    row("runs.refused", "runs_refused", Counter, Plain, Nothing, "Calls to run that could not be carried out"),
     row("runs.slow", "slow_runs", Counter, Plain, Nothing, "Runs that took monitor.slow_run_ms or longer"),
     row("runs.violations", "violations", Counter, Plain, Nothing, "Runs that the sandbox denied something"),
 
@@ -148,6 +150,7 @@ static TABLE: &[Row] = &[
 
     row("tasks.submitted", "tasks_submitted", Counter, Plain, Nothing, "Tasks taken on"),
     row("tasks.finished", "tasks_finished", Counter, Plain, Nothing, "Tasks that came to an end"),
+    row("tasks.cancelled", "tasks_cancelled", Counter, Plain, Nothing, "Tasks that were cancelled while they waited"),
     row("tasks.refused", "tasks_refused", Counter, Plain, Nothing, "Tasks that a full queue refused"),
     row("tasks.waiting", "tasks_waiting", Gauge, Plain, Nothing, "Tasks that wait for a worker"),
     row("tasks.running", "tasks_running", Gauge, Plain, Nothing, "Tasks that run"),
@@ -160,6 +163,8 @@ static TABLE: &[Row] = &[
 
     row("events.recorded", "events_recorded", Counter, Plain, Nothing, "Events so far"),
     row("events.dropped", "events_dropped", Counter, Plain, Nothing, "Events that were pushed out unread"),
+    row("logs.recorded", "log_lines_recorded", Counter, Plain, Nothing, "Log lines for the callback so far"),
+    row("logs.dropped", "log_lines_dropped", Counter, Plain, Nothing, "Log lines that were pushed out before the callback got them"),
 ];
 
 /// A metric and its samples.

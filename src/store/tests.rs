@@ -1030,3 +1030,40 @@ fn refused_answers_take_no_room_of_those_that_wait() {
     assert!(store.find_result(&key(2), 0).is_some(), "there is room for it");
     other.execute_batch("COMMIT").expect("free");
 }
+
+#[test]
+fn numbers_can_be_had_of_a_pool_that_has_no_connection_left() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("skills.db");
+    let store = open_with(
+        path.to_str().expect("UTF-8"),
+        &[("pool.size", "1"), ("pool.max_overflow", "0"), ("pool.timeout_ms", "50")],
+    )
+    .expect("open");
+    put(&store, "a", "x", &[]);
+    let borrowed = store.pool.get().expect("the only one");
+    let stats = store.stats();
+    assert_eq!((stats.get("status"), stats.get("skills")), (Some(&Value::from("ok")), Some(&Value::from(1i64))));
+    assert_eq!(store.pool_stats().counts.exhaustions, 0, "who looks is none of them");
+    drop(borrowed);
+}
+
+#[test]
+fn a_database_that_does_not_answer_has_no_numbers_and_the_others_stay() {
+    let store = open_with(":memory:", &[("pool.timeout_ms", "50")]).expect("open");
+    put(&store, "a", "x", &[]);
+    store.count_use(&Arc::from("a"), 1, Outcome::Success, Verdict::Nothing);
+    let borrowed = store.pool.get().expect("the only one");
+    let stats = store.stats();
+    assert_eq!((stats.get("status"), stats.get("skills")), (Some(&Value::from("unavailable")), Some(&Value::Null)));
+    assert_eq!(stats.get("usage_unwritten"), Some(&Value::from(1u64)));
+    assert!(
+        stats.get("message").and_then(Value::as_str).is_some_and(|message| message.contains("exhausted")),
+        "{stats:?}"
+    );
+    let names = |stats: &Value| {
+        stats.as_object().map(|members| members.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>())
+    };
+    drop(borrowed);
+    assert_eq!(names(&stats), names(&store.stats()), "the same members");
+}

@@ -67,6 +67,14 @@ fn exhaust(library: &Library, database: &Path, times: i64) -> i64 {
         }
         // Two hold one, the others wait in vain.
         until("there is no connection", || exhausted.load(Ordering::SeqCst) >= times);
+        // Who looks now sees it, and is no exhaustion more, whether or not the database answers.
+        let seen = stats(library);
+        assert!(count(&seen, "pool.exhaustion_events") >= times, "{seen:?}");
+        assert!(
+            ["ok", "unavailable"]
+                .contains(&seen.get("store").and_then(|store| store.get("status")?.as_str()).expect("a status"))
+        );
+        assert!(library.metrics().expect("open").contains("skillcache_pool_exhaustions_total "));
         is_over.store(true, Ordering::SeqCst);
         drop(locker);
     });
