@@ -494,7 +494,7 @@ impl<'de> Visitor<'de> for Key {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -566,7 +566,7 @@ mod tests {
         assert_eq!(value.to_text(), r#"{"a":[{"c":0,"d":0}],"b":{"a":2,"z":1}}"#);
     }
 
-    pub(super) fn any_value() -> impl Strategy<Value = Value> {
+    pub(crate) fn any_value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::Bool),

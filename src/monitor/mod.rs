@@ -13,6 +13,7 @@ pub mod memory;
 pub mod metrics;
 pub mod recommendation;
 pub mod ring;
+mod secret;
 mod throttle;
 pub mod trace;
 
@@ -216,12 +217,12 @@ impl Monitor {
         self.is_enabled
     }
 
-    /// Records an event, and says it as a line.
+    /// Records an event, and says it as a line; both without the secrets in its message and its fields.
     pub fn event(&self, kind: &str, severity: Severity, message: &str, fields: Vec<(&str, Value)>) {
         if !self.is_enabled {
             return;
         }
-        let (message, fields) = (cut(message), Value::object(fields));
+        let (message, fields) = masked(message, fields);
         let event = Event { kind, severity, message: &message, fields: &fields }.to_text();
         self.events.push(|number| event.numbered(number));
         let level = match severity {
@@ -258,10 +259,11 @@ impl Monitor {
         self.is_enabled && self.log.wants(level)
     }
 
-    /// Says a line that is no event.
+    /// Says a line that is no event, without the secrets in it.
     pub fn line(&self, level: LogLevel, message: &str, fields: Vec<(&str, Value)>) {
         if self.wants_line(level) {
-            self.log.say(level, message, &Value::object(fields));
+            let (message, fields) = masked(message, fields);
+            self.log.say(level, &message, &fields);
         }
     }
 
@@ -313,6 +315,12 @@ impl Monitor {
 
 /// A message no longer than this: an exception may quote a whole document, and events wait in memory.
 const LONGEST_MESSAGE: usize = 2000;
+
+/// What may be told. Cut last, so that no half of a secret is left.
+fn masked(message: &str, mut fields: Vec<(&str, Value)>) -> (String, Value) {
+    fields.iter_mut().for_each(|(name, value)| secret::mask_member(name, value));
+    (cut(&secret::mask_text(message)).into_owned(), Value::object(fields))
+}
 
 fn cut(message: &str) -> Cow<'_, str> {
     if message.len() <= LONGEST_MESSAGE {
@@ -429,6 +437,22 @@ pub(crate) mod tests {
         let stats = monitor.runs();
         assert_eq!(stats.counts[Outcome::Success as usize][1], 17_000);
         assert!(stats.cached.count.abs_diff(17_000) < HITS_A_SAMPLE, "{}", stats.cached.count);
+    }
+
+    #[test]
+    fn secrets_are_in_neither_events_nor_lines() {
+        let settings = Settings { log_level: Some(LogLevel::Trace), ..settings() };
+        let monitor = Monitor::new(&settings).expect("monitor");
+        let fields =
+            || vec![("detail", Value::object([("api_key", Value::from("q8Zt"))])), ("skill", Value::from("fetch"))];
+        monitor.event("kind", Severity::Error, "login failed: password=hunter2", fields());
+        monitor.line(LogLevel::Trace, "login failed: password=hunter2", fields());
+        let lines = monitor.lines().expect("a callback");
+        for told in [monitor.events().next(None), lines.next(None), lines.next(None)] {
+            let told = told.expect("a text");
+            assert!(!told.contains("hunter2") && !told.contains("q8Zt"), "{told}");
+            assert!(told.contains("password=[masked]") && told.contains("fetch"), "{told}");
+        }
     }
 
     #[test]

@@ -112,12 +112,16 @@ def test_lines_come_to_a_callback_as_far_as_asked(capfd: pytest.CaptureFixture[s
         hit = lib.run("one")
         lib.run("bad")
         # Events still go to whoever polls.
-        assert "run_failed" in [event["kind"] for event in lib.events()]
+        told = list(lib.events())
+        assert "run_failed" in [event["kind"] for event in told]
+        assert "hunter2" not in str(told)
     assert [line["level"] for line in lines if line["message"] == "the library is closed"] == ["info"]
     by_trace = {line["fields"]["trace_id"]: line for line in lines if "trace_id" in line["fields"]}
     assert by_trace[TRACE]["level"] == "debug"
     assert by_trace[hit.trace_id]["level"] == "trace"
     assert by_trace[hit.trace_id]["fields"]["cached"] is True
+    assert "hunter2" not in str(lines)
+    assert "password=[masked]" in str(lines)
     assert capfd.readouterr() == ("", "")
     with skillcache.open(":memory:", {"monitor.log_level": "off"}, on_log=lines.append) as lib:
         before = len(lines)

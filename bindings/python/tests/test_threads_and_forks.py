@@ -208,6 +208,24 @@ def test_a_forked_child_is_refused_and_the_parent_works_on(tmp_path: Path) -> No
         assert [skill.id for skill in lib.list()] == ["one", "two"]
 
 
+def test_forked_children_share_no_trace_ids(lib: Library) -> None:
+    lib.put("one", "result = 1")
+    seen = {lib.run("one").trace_id}
+    for _ in range(2):
+        reader, writer = os.pipe()
+
+        def child() -> None:
+            with skillcache.open(":memory:") as own:
+                own.put("one", "result = 1")
+                os.write(writer, own.run("one").trace_id.encode())  # noqa: B023
+
+        in_child(child)
+        seen.add(os.read(reader, 64).decode())
+        os.close(reader)
+        os.close(writer)
+    assert len({trace_id[:16] for trace_id in seen}) == 3
+
+
 def test_a_child_forked_while_no_call_is_under_way_may_open_its_own(lib: Library) -> None:
     lib.put("one", "result = 1")
     assert lib.run("one").value == 1
