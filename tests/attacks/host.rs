@@ -119,6 +119,7 @@ pub fn open(options: Options) -> Library {
         ("sandbox.max_memory_mb", "256"),
         ("sandbox.timeout_ms", PATIENCE_MS),
         ("sandbox.max_cpu_s", "120"),
+        ("python.executable", interpreter()),
     ];
     for (name, value) in own.iter().chain(options) {
         config.set(name, value).expect("a known option");
@@ -191,15 +192,19 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The interpreter, outside the library, with all that this process has.
-pub fn bare(code: &str) -> Command {
-    static EXECUTABLE: OnceLock<PathBuf> = OnceLock::new();
-    let executable = EXECUTABLE.get_or_init(|| {
+/// The interpreter behind whatever is called `python3`, which may be a script that takes ten times as long to start.
+fn interpreter() -> &'static str {
+    static EXECUTABLE: OnceLock<String> = OnceLock::new();
+    EXECUTABLE.get_or_init(|| {
         let ask = "import os, sys; print(os.path.realpath(sys.executable), end='')";
         let asked = Command::new("python3").args(["-I", "-S", "-c", ask]).output().expect("there is a python3");
-        PathBuf::from(String::from_utf8(asked.stdout).expect("UTF-8"))
-    });
-    let mut command = Command::new(executable);
+        String::from_utf8(asked.stdout).expect("UTF-8")
+    })
+}
+
+/// The interpreter, outside the library, with all that this process has.
+pub fn bare(code: &str) -> Command {
+    let mut command = Command::new(interpreter());
     command.args(["-I", "-S", "-c", code]).env(BARE, "1");
     command
 }
