@@ -7,8 +7,7 @@
 
 #include <unistd.h>
 
-/* Holds runs up until it is opened: they look for a file in the folder of packages, all of the host that they can see.
- */
+/* Holds runs up until it opens: they look for a file in the folder of packages, all that they can see of the host. */
 typedef struct {
     char folder[32], file[48], code[256];
 } gate;
