@@ -54,9 +54,13 @@ pub fn mask_keys(text: &str) -> Option<String> {
         let rows: Vec<_> = KEYS.iter().map(|(_, row)| row.replace("START", START)).collect();
         compiled(&rows.join("|"))
     });
-    mask_each(text, &ANY, |found| match text[found.clone()].starts_with("-----") {
-        true => end_of_private_key(text, found.end).map(|end| found.start..end),
-        false => secret_part(text, found),
+    mask_each(text, &ANY, |found| {
+        let secret = match text[found.clone()].starts_with("-----") {
+            true => end_of_private_key(text, found.end).map(|end| found.start..end),
+            false => secret_part(text, found),
+        };
+        let (first, second) = secret.map_or((None, None), |secret| in_two(text, secret));
+        first.into_iter().chain(second)
     })
 }
 
@@ -86,25 +90,35 @@ fn is_of_user(c: char) -> bool {
     !" \t\r\n,;/?#@\\\"'<>`".contains(c)
 }
 
-/// Masks what `part` makes of each match; it may go on behind it.
-fn mask_each(
-    text: &str,
-    pattern: &Regex,
-    mut part: impl FnMut(Range<usize>) -> Option<Range<usize>>,
-) -> Option<String> {
+/// Masks what `parts` makes of each match; it may go on behind it.
+fn mask_each<P>(text: &str, pattern: &Regex, mut parts: impl FnMut(Range<usize>) -> P) -> Option<String>
+where
+    P: IntoIterator<Item = Range<usize>>,
+{
     let mut masked = Masked::new(text);
     // What a mask goes before begins a word.
     let (mut start, mut at) = (0, 0);
     while let Some(found) = pattern.find_at(&text[start..], at - start) {
         let found = start + found.start()..start + found.end();
         at = found.end;
-        if let Some(secret) = part(found) {
+        for secret in parts(found) {
             masked.replace(past_escape(text, secret.start).max(start)..secret.end, "");
             at = at.max(secret.end);
-            start = at;
+            start = secret.end;
         }
     }
     masked.finish()
+}
+
+/// An id of AWS and the secret beside it, with whatever quotes are between them, are two.
+fn in_two(text: &str, secret: Range<usize>) -> (Option<Range<usize>>, Option<Range<usize>>) {
+    let bytes = &text.as_bytes()[secret.clone()];
+    let id = bytes.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+    if id == bytes.len() || !(bytes.starts_with(b"AKIA") || bytes.starts_with(b"ASIA")) {
+        return (Some(secret), None);
+    }
+    let other = bytes.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric() || b"/+".contains(byte)).count();
+    (Some(secret.start..secret.start + id), Some(secret.end - other..secret.end))
 }
 
 /// What of a match is secret, if it is. A URL keeps the user, a query the name, HTTP the scheme.

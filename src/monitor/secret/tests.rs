@@ -23,7 +23,9 @@ const MASKED: &[(&str, &str)] = &[
         "post to https://[masked] now",
     ),
     ("AKIAIOSFODNN7EXAMPLE", "[masked]"),
-    ("ASIAIOSFODNN7EXAMPLE:wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "[masked]"),
+    ("ASIAIOSFODNN7EXAMPLE:wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "[masked]:[masked]"),
+    ("S('AKIAIOSFODNN7EXAMPLE', 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY')", "S('[masked]', '[masked]')"),
+    (r#"{"AKIAIOSFODNN7EXAMPLE":"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"}"#, r#"{"[masked]":"[masked]"}"#),
     ("AIzaSyA-1234567890abcdefghijklmnopqrstu", "[masked]"),
     ("ya29.a0AfH6SMBx1234567890abcdef", "[masked]"),
     ("hf_abcdefghijklmnopqrstuvwxyz012345", "[masked]"),
@@ -142,6 +144,7 @@ const MASKED: &[(&str, &str)] = &[
     (r#""{\"auth\": {\"user\": \"x\"}, \"n\": 1}""#, r#""{\"auth\": \"[masked]\", \"n\": 1}""#),
     (r#"{"log":"password=abc\" more"}"#, r#"{"log":"password=[masked]\" more"}"#),
     (r#"{"log":"auth=('u', 'p","b":")"}"#, r#"{"log":"auth=[masked]","b":")"}"#),
+    (r#"["password\"={\"",1]"#, r#"["password\"=\"[masked]\"",1]"#),
     (r#"{"password":"hunter2"#, r#"{"password":"[masked]"#),
     // Python.
     ("{'password': 'hunter2', 'n': 1}", "{'password': '[masked]', 'n': 1}"),
@@ -252,8 +255,8 @@ fn what_must_stay_stays() {
 fn names_of_secrets_and_others() {
     let all = |names: &'static str| names.split_ascii_whitespace();
     let strong = "password PASSWORD passwd pwd passphrase secret secrets api_key apikey api-key apiKey APIKey API_KEYS access_key \
-        accessKeys private_key privateKey authorization Proxy-Authorization session_id sessionId JSESSIONID PHPSESSID client_secret clientSecret \
-        db_password dbPassword passwordHash password_hash password2 old_password PGPASSWORD userpassword user[password] \
+        accessKeys private_key privateKey authorization Proxy-Authorization session_id sessionId JSESSIONID PHPSESSID client_secret \
+        clientSecret db_password dbPassword passwordHash password_hash password2 old_password PGPASSWORD userpassword user[password] \
         spring.datasource.password AWSSecretAccessKey aws_secret_access_key access_token accessToken authtoken refresh_tokens X-Auth-Token \
         GITHUB_TOKEN csrf_token OAuthToken db_pass smtp_pw mnemonic seed_phrase cvv CVV2 secret_id signing_key ssh_key subscription-key";
     for name in all(strong) {
@@ -421,7 +424,7 @@ fn any_secret() -> impl Strategy<Value = String> {
         "eyJ[A-Za-z0-9_-]{20}\\.eyJ[A-Za-z0-9_-]{20}\\.[A-Za-z0-9_-]{30}",
         "-----BEGIN (RSA |EC )?PRIVATE KEY-----\n([A-Za-z0-9+/]{64}\n){2}-----END (RSA )?PRIVATE KEY-----",
         "[a-z]{1,8}([._+-][a-z0-9]{1,8})?@[a-z]{1,9}(-[a-z]{1,3})?\\.(com|org|co\\.uk)",
-        "[a-z]{1,8}://[a-z]{0,8}:[A-Za-z0-9!$%^*()_+-]{4,12}@[a-z]{1,8}\\.com",
+        "[a-z]{1,8}://[a-z]{0,8}:[A-Za-z0-9!$%^*()_+-]{3,11}[0-9]@[a-z]{1,8}\\.com",
         any_card(),
     ]
 }
@@ -512,8 +515,9 @@ fn any_soup() -> impl Strategy<Value = String> {
         4 => proptest::sample::select(vec![
             "password", "token", "auth", "api_key", "Authorization", "cookie", "passphrase", "secret", "--", "credentials", "self.",
             "=", ": ", ":", " = ", "==", "=>", "%3D", "\"", "'", "\"\"\"", "`", "\\", "\\\"", "\\n", "\\u00e9", "%20", "\n", " ", ",",
-            ", ", ";", "&", "?", "{", "}", "[", "]", "(", ")", "<", ">", "</", "/", "//", "://", "@", ".", "-", "_", "|", "[masked]", "str", "None",
-            "Bearer ", "Basic ", "a", "x1", "b'", "é", "。", "4111111111111111", "4111 1111 1111 1111", "4111-1111-1111-1111", "hunter2", "A(",
+            ", ", ";", "&", "?", "{", "}", "[", "]", "(", ")", "<", ">", "</", "/", "//", "://", "@", ".", "-", "_", "|", "[masked]", "str",
+            "None", "Bearer ", "Basic ", "a", "x1", "b'", "é", "。", "4111111111111111", "4111 1111 1111 1111", "4111-1111-1111-1111",
+            "hunter2", "A(",
             "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----", "AKIAIOSFODNN7EXAMPLE", "sk-", "bob@example.com",
             "eyJhbGciOiJIUzI1NiJ9.eyJz",
         ]).prop_map(str::to_owned),
@@ -543,7 +547,7 @@ fn any_soup_value() -> impl Strategy<Value = Value> {
 /// What has no secret in it: numbers, digests, ids, names, sentences about all of that.
 fn any_plain_text() -> impl Strategy<Value = String> {
     let word = prop_oneof![
-        any::<f64>().prop_map(|number| number.to_string()),
+        any::<f64>().prop_map(|number| format!("{number:?}")),
         any::<i32>().prop_map(|number| number.to_string()),
         (1_500_000_000_000u64..2_000_000_000_000).prop_map(|time| time.to_string()),
         "[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}",

@@ -345,7 +345,7 @@ impl<'t> Found<'t, '_> {
                     continue;
                 }
                 b'\n' if !over_lines => return (at, false),
-                b'"' | b'\'' if string != Some(byte) && self.is_around(at, backslashes, level) => {
+                b'"' | b'\'' if self.is_around(at, backslashes, level, string) => {
                     return (at - backslashes, false);
                 }
                 b'"' | b'\'' if is_quote(backslashes, level) => match string {
@@ -368,10 +368,11 @@ impl<'t> Found<'t, '_> {
     }
 
     /// Whether a quote ends the string that all of this is in.
-    fn is_around(&self, at: usize, backslashes: usize, level: usize) -> bool {
+    fn is_around(&self, at: usize, backslashes: usize, level: usize, string: Option<u8>) -> bool {
+        let quote = self.bytes.get(at);
         match level {
-            0 => backslashes.is_multiple_of(2) && is_end_of_string(self.bytes, at, self.inside),
-            _ => self.key.quote.as_bytes().last() == self.bytes.get(at) && backslashes < level,
+            0 => string.as_ref() != quote && is_quote(backslashes, 0) && is_end_of_string(self.bytes, at, self.inside),
+            _ => self.key.quote.as_bytes().last() == quote && backslashes < level,
         }
     }
 }
