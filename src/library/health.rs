@@ -1,7 +1,7 @@
 //! The health report: whether each component works, really tried.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::Library;
 use super::probes::{Found, Probe, Probes, Reply};
@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::execution::Execution;
 use crate::json::Value;
+use crate::monitor::event;
 use crate::store::DAMAGE_REMEDY;
 
 /// Counts that have waited for longer than this are not on their way any more.
@@ -161,7 +162,7 @@ impl Component {
                 format!(
                     "it has not answered since {}, for {} ms, and should within {limit_ms} (`monitor.health_timeout_ms`); it is not asked again \
                      before it has",
-                    timestamp(*since),
+                    event::at(*since),
                     reply.took.as_millis()
                 ),
                 self.remedy,
@@ -178,14 +179,10 @@ impl Condition {
             ("message", Value::from(self.message.as_str())),
             ("remedy", Value::from(self.remedy.as_deref())),
             ("response_time_us", Value::from(micros)),
-            ("timestamp", Value::from(timestamp(reply.at))),
+            ("timestamp", Value::from(event::at(reply.at))),
         ];
         members.map(|(name, value)| (name.to_owned(), value)).into()
     }
-}
-
-fn timestamp(at: SystemTime) -> String {
-    humantime::format_rfc3339_millis(at).to_string()
 }
 
 fn store(execution: &Execution, patience: Duration) -> Condition {

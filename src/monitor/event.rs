@@ -61,7 +61,12 @@ impl EventText {
     }
 }
 
-/// The time, as RFC 3339 in UTC, to the millisecond.
+/// The time, as [`at`] says it.
 pub fn now() -> String {
-    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+    at(SystemTime::now())
+}
+
+/// A time as RFC 3339 in UTC, to the millisecond.
+pub fn at(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
 }
