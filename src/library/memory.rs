@@ -15,10 +15,8 @@ impl Library {
     pub fn report_memory(&self) -> Result<Value> {
         self.check_open()?;
         let execution = &self.execution;
-        if execution.config.memory_enabled {
-            look(execution, Occasion::Asked);
-        }
-        Ok(section(execution))
+        let told = if execution.config.memory_enabled { look(execution, Occasion::Asked) } else { None };
+        Ok(told.unwrap_or_else(|| section(execution)))
     }
 }
 
@@ -33,19 +31,22 @@ pub(super) enum Occasion {
     Asked,
 }
 
-/// Looks, and tells what is to be told.
-pub(super) fn look(execution: &Execution, occasion: Occasion) {
+/// Looks, and tells what is to be told; gives the report, if there is one.
+pub(super) fn look(execution: &Execution, occasion: Occasion) -> Option<Value> {
     let monitor = &execution.monitor;
     let memory = Memory::now();
     let due = memory.map(|memory| monitor.memory().look(memory.percent(), Instant::now())).unwrap_or_default();
-    if (due.alert || occasion != Occasion::Check) && monitor.is_enabled() {
+    let is_told = (due.alert || occasion != Occasion::Check) && monitor.is_enabled();
+    let report = is_told.then(|| {
         monitor.memory().count_report();
         let message = match memory {
             Some(memory) => memory.report_text(),
             None => "Memory report: the figures of this process cannot be read here".to_owned(),
         };
-        monitor.event("memory_report", Severity::Info, &message, fields(&describe(execution, memory)));
-    }
+        let report = describe(execution, memory);
+        monitor.event("memory_report", Severity::Info, &message, fields(&report));
+        report
+    });
     if let Some(memory) = memory.filter(|_| due.alert) {
         let threshold = [("threshold", Value::from(monitor.memory().threshold()))];
         let fields = memory.fields().into_iter().chain(threshold).collect();
@@ -54,6 +55,7 @@ pub(super) fn look(execution: &Execution, occasion: Occasion) {
     if due.relief && execution.config.memory_shrink_caches {
         shrink(execution);
     }
+    report
 }
 
 fn shrink(execution: &Execution) {

@@ -88,7 +88,7 @@ fn is_high(library: &Library) -> bool {
 /// Told once while it stays high; again only after it was below 80/85 of the threshold.
 fn crossings() {
     let (threshold, bytes) = threshold();
-    let library = open_with(&threshold, &[]);
+    let library = open_with(&threshold, &[("memory.alert_interval_s", "0")]);
     thread::sleep(LOOKS);
     assert_eq!(kinds(&all(&library)), [""; 0], "nothing is told of what is in order");
     let mut held = hoard(ROOM + BLOCK);
