@@ -901,7 +901,7 @@ void skc_task_free(skc_task *task);
 skc_status skc_library_next_event(skc_library *library, int64_t timeout_ms, skc_blob **out_json, skc_error **err);
 
 /**
- * A descriptor that is readable while events wait. The library owns it: poll it, do not read or close it. -1 for NULL,
+ * A descriptor that is readable while events wait, and once the library is shut down. The library owns it: poll it, do not read or close it. -1 for NULL,
  * in a forked child, and for a library whose events go to a callback.
  */
 int skc_library_event_fd(skc_library *library);

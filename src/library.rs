@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::execution::{Execution, Given, Script};
 use crate::json::Value;
+use crate::monitor::event::Severity;
 use crate::monitor::log::LogLevel;
 use crate::monitor::memory::mebibytes;
 use crate::monitor::recommendation::{Recommendation, recommendations};
@@ -456,9 +457,14 @@ impl Library {
 
     /// Refuses new calls, cancels runs and tasks, waits for them, writes the counters. May be called again.
     pub fn close(&self) {
-        if self.is_closed.swap(true, Ordering::SeqCst) {
-            return;
+        if !self.is_closed.swap(true, Ordering::SeqCst) {
+            self.shut_down();
         }
+        // Also of whoever comes second: a callback that closed its own library is on a thread that could not wait for itself.
+        self.join_listeners();
+    }
+
+    fn shut_down(&self) {
         let monitor = &self.execution.monitor;
         self.lock_observer().stop();
         self.tasks.close();
@@ -468,12 +474,25 @@ impl Library {
         self.tasks.join();
         self.probes.join();
         self.execution.store.close();
+        if let Some((calls, _)) = self.execution.store.unwritten() {
+            let message =
+                format!("how often skills were used could not be written before closing: {calls} calls are lost");
+            monitor.event("usage_unwritten", Severity::Warning, &message, vec![("calls", Value::from(calls))]);
+        }
         monitor.line(LogLevel::Info, "the library is closed", Vec::new());
         monitor.events().close();
         monitor.lines().into_iter().for_each(Ring::close);
-        let listeners = std::mem::take(&mut *self.listeners.lock().unwrap_or_else(PoisonError::into_inner));
-        // Closing from inside a callback: its thread ends by itself.
-        for listener in listeners.into_iter().filter(|thread| thread.thread().id() != std::thread::current().id()) {
+    }
+
+    fn join_listeners(&self) {
+        let own = |thread: &JoinHandle<()>| thread.thread().id() == std::thread::current().id();
+        let others: Vec<_> = {
+            let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+            let (own, others) = std::mem::take(&mut *listeners).into_iter().partition(own);
+            *listeners = own;
+            others
+        };
+        for listener in others {
             let _ = listener.join();
         }
     }

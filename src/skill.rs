@@ -524,6 +524,8 @@ fn brief(message: String) -> String {
     if message.chars().count() <= LONGEST {
         return message;
     }
+    // What is told of it is masked: half a secret would not be seen to be one.
+    let message = crate::monitor::secret::mask_text(&message).into_owned();
     let (head, tail): (String, Vec<char>) = (message.chars().take(LONGEST / 2).collect(), message.chars().collect());
     let tail: String = tail[tail.len() - LONGEST / 2..].iter().collect();
     format!("{head} ... {tail}")

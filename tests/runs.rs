@@ -53,6 +53,15 @@ fn failure(result: &RunResult) -> &skillcache::Failure {
 }
 
 #[test]
+fn an_exception_may_say_what_is_no_text() {
+    let result = once("raise ValueError('\\udcff bad')", &[], &[]);
+    assert_eq!(result.outcome, Outcome::Error, "{result:?}");
+    let failure = result.failure.expect("a reason");
+    assert_eq!((failure.kind.as_str(), failure.message.as_str()), ("ValueError", "\\udcff bad"));
+    assert!(failure.traceback.contains("\\udcff bad"), "{failure:?}");
+}
+
+#[test]
 fn a_skill_answers_and_the_second_call_comes_from_memory() {
     let library = open(&[]);
     assert_eq!(put(&library, "mean", "print('hi')\nresult = sum(inputs['x']) / len(inputs['x'])", &[]), 1);

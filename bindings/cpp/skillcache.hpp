@@ -236,6 +236,7 @@ class Config {
   private:
     Config &listen(decltype(&skc_config_on_event) listen_to, std::function<void(std::string_view)> callback) {
         using Callback = std::function<void(std::string_view)>;
+        if (!callback) throw Error(SKC_E_INVALID, "the callback is empty");
         auto owned = std::make_unique<Callback>(std::move(callback));
         auto deliver = [](void *user_data, const char *json, std::size_t length) noexcept {
             (*static_cast<Callback *>(user_data))({json, length});

@@ -31,7 +31,7 @@ pub unsafe extern "C" fn skc_library_next_event(
     }
 }
 
-/// A descriptor that is readable while events wait. The library owns it: poll it, do not read or close it. -1 for NULL,
+/// A descriptor that is readable while events wait, and once the library is shut down. The library owns it: poll it, do not read or close it. -1 for NULL,
 /// in a forked child, and for a library whose events go to a callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skc_library_event_fd(library: *mut skc_library) -> c_int {

@@ -14,7 +14,7 @@ use crate::store::DAMAGE_REMEDY;
 
 /// Counts that have waited for longer than this are not on their way any more.
 const LATE_COUNTS: Duration = Duration::from_secs(60);
-/// For so long a write that was refused is remembered.
+/// For so long a write that was refused or failed is remembered.
 const RECENT_REFUSAL: Duration = Duration::from_secs(60);
 
 /// How a component is.
@@ -195,6 +195,10 @@ fn store(execution: &Execution, patience: Duration) -> Condition {
     }
     if store.is_read_only() {
         return Condition::healthy("the database answers; it is read only (`store.access`)");
+    }
+    if store.last_failure().is_some_and(|ago| ago < RECENT_REFUSAL) {
+        let message = "the database answers, but a write failed within the last minute";
+        return Condition::degraded(message, "see whether its disk is full or broken; the error of the call says why");
     }
     writing(store.unwritten(), store.last_refusal())
 }

@@ -61,6 +61,9 @@ pub(super) fn look(execution: &Execution, occasion: Occasion) -> Option<Value> {
 fn shrink(execution: &Execution) {
     let freed = execution.shrink();
     let (entries, bytes) = freed.iter().fold((0, 0), |sum, (_, [entries, bytes])| (sum.0 + entries, sum.1 + bytes));
+    if bytes == 0 {
+        return;
+    }
     let message =
         format!("Memory shrunk: {entries} entries and {:.1} MB were let go of", bytes as f64 / f64::from(1 << 20));
     let caches = freed.map(|(name, [entries, bytes])| {

@@ -13,7 +13,7 @@ pub mod memory;
 pub mod metrics;
 pub mod recommendation;
 pub mod ring;
-mod secret;
+pub(crate) mod secret;
 mod throttle;
 pub mod trace;
 
@@ -316,10 +316,36 @@ impl Monitor {
 /// A message no longer than this: an exception may quote a whole document, and events wait in memory.
 const LONGEST_MESSAGE: usize = 2000;
 
-/// What may be told. Cut last, so that no half of a secret is left.
+/// What may be told, and no more than can be told: of texts that are longer only the beginning is looked at. The message is cut once more
+/// when it is masked, so that no half of a secret is left. The id of a skill is what the event is about: it stays, whatever it looks like.
 fn masked(message: &str, mut fields: Vec<(&str, Value)>) -> (String, Value) {
-    fields.iter_mut().for_each(|(name, value)| secret::mask_member(name, value));
-    (cut(&secret::mask_text(message)).into_owned(), Value::object(fields))
+    let skill =
+        fields.iter().find(|(name, _)| *name == "skill").and_then(|(_, id)| Some(format!("`{}`", id.as_str()?)));
+    for (name, value) in fields.iter_mut().filter(|(name, _)| *name != "skill") {
+        if let Some(text) = value.as_str().filter(|text| text.len() > LONGEST_LOOKED_AT) {
+            *value = Value::from(beginning(text));
+        }
+        secret::mask_member(name, value);
+    }
+    let message = beginning(message);
+    let message = match skill {
+        Some(id) => message.split(&id).map(secret::mask_text).collect::<Vec<_>>().join(&id),
+        None => secret::mask_text(message).into_owned(),
+    };
+    (cut(&message).into_owned(), Value::object(fields))
+}
+
+/// So much of a text is looked through for secrets: several times what is told.
+const LONGEST_LOOKED_AT: usize = 16 << 10;
+
+/// Up to a space, if there is one: half a secret may not look like one.
+fn beginning(text: &str) -> &str {
+    if text.len() <= LONGEST_LOOKED_AT {
+        return text;
+    }
+    let end = (0..=LONGEST_LOOKED_AT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    let words = &text[..end];
+    words.rfind(char::is_whitespace).map_or(words, |space| &words[..space])
 }
 
 fn cut(message: &str) -> Cow<'_, str> {
@@ -452,6 +478,26 @@ pub(crate) mod tests {
             let told = told.expect("a text");
             assert!(!told.contains("hunter2") && !told.contains("q8Zt"), "{told}");
             assert!(told.contains("password=[masked]") && told.contains("fetch"), "{told}");
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_skill_stays_whatever_it_looks_like() {
+        let monitor = monitor();
+        let fields = vec![("skill", Value::from("password:check")), ("trace", Value::from("password:check"))];
+        monitor.event("kind", Severity::Info, "skill `password:check` says token: q8Zt-71x", fields);
+        let event = monitor.events().next(Some(Duration::ZERO)).expect("an event");
+        assert!(event.contains("skill `password:check` says token: [masked]"), "{event}");
+        assert!(event.contains("\"skill\":\"password:check\",\"trace\":\"password:[masked]\""), "{event}");
+    }
+
+    #[test]
+    fn texts_of_any_length_are_told_at_once() {
+        let monitor = monitor();
+        for hostile in ["x%40a.bc", " ,4111111111111111", "token==\\\"token==\\\\\""] {
+            let text = hostile.repeat(1 << 20);
+            monitor.event("kind", Severity::Info, &text, vec![("type", Value::from(text.as_str()))]);
+            assert!(monitor.events().next(Some(Duration::ZERO)).expect("an event").len() < 64 << 10);
         }
     }
 

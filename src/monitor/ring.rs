@@ -76,13 +76,16 @@ impl Ring {
         }
     }
 
-    /// Wakes all who wait. What was recorded can still be read.
+    /// Wakes all who wait, those who poll too: the descriptor is readable from now on. What was recorded can still be read.
     pub fn close(&self) {
-        self.lock().is_closed = true;
+        let mut inner = self.lock();
+        inner.is_closed = true;
+        let _ = rustix::io::write(&self.readable, &1u64.to_ne_bytes());
+        drop(inner);
         self.arrived.notify_all();
     }
 
-    /// Readable while lines wait. The ring owns it.
+    /// Readable while lines wait, and once the ring is closed. The ring owns it.
     pub fn readable(&self) -> BorrowedFd<'_> {
         self.readable.as_fd()
     }
@@ -106,7 +109,7 @@ impl Ring {
     fn show(&self, inner: &Inner) {
         // Both are one system call on a counter of our own: writing fails only if it is readable already, reading only
         // if it is not.
-        if inner.lines.is_empty() {
+        if inner.lines.is_empty() && !inner.is_closed {
             let _ = rustix::io::read(&self.readable, &mut [0u8; 8]);
         } else if inner.lines.len() == 1 {
             let _ = rustix::io::write(&self.readable, &1u64.to_ne_bytes());
@@ -160,5 +163,7 @@ mod tests {
         assert!(readable());
         ring.next(None).expect("second");
         assert!(!readable());
+        ring.close();
+        assert!(readable() && ring.next(None).is_err() && readable(), "who polls learns that there is nothing to come");
     }
 }

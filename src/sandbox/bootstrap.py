@@ -87,6 +87,10 @@ def _main(
         except BaseException:
             return "<it could not be shown>"
 
+    def whole_text(value):
+        """The same without halves of characters (what os.fsdecode makes of odd bytes), which JSON has no room for."""
+        return str.encode(value, "utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
+
     def whole(value):
         return value if type(value) is int else None
 
@@ -110,7 +114,7 @@ def _main(
         try:
             report = describe(error, traceback)
             more(report)
-            return encode(report)
+            return encode({name: whole_text(value) for name, value in report.items()})
         except MemoryError:
             raise
         except BaseException:

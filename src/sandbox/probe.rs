@@ -18,6 +18,8 @@ use crate::json::Value;
 
 /// Finds the strongest set of layers that works.
 pub(super) fn find(sandbox: &Sandbox, limits: &Limits) -> Result<Found> {
+    // Once, and not for each of what follows: one that hangs is waited for long enough.
+    sandbox.interpreter()?;
     let bait = Bait::lay()?;
     let mut first = None;
     for layers in candidates(&sandbox.without) {

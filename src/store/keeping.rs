@@ -98,6 +98,11 @@ impl Store {
         (calls > 0 && self.writer.is_some()).then_some((calls, age))
     }
 
+    /// How long ago a write last failed, because the disk is full or for what reason ever.
+    pub fn last_failure(&self) -> Option<Duration> {
+        self.writer.as_ref()?.last_failure()
+    }
+
     /// How long ago a write was last refused because others were in its way.
     pub fn last_refusal(&self) -> Option<Duration> {
         self.writer.as_ref()?.last_refusal()

@@ -131,7 +131,7 @@ impl Deferred for Behind {
             self.monitor.event("skill_quarantined", Severity::Warning, &message, fields);
         }
         // That somebody else writes is nothing to be told of: it ends, and the counts wait on.
-        if let Some(error) = written.err().filter(|error| error.code() != Code::Busy) {
+        if let Some(error) = written.err().filter(|error| error.code() != Code::Busy && self.usage.lag().calls > 0) {
             self.monitor.event_of("usage_unwritten", Severity::Warning, error.code().name(), || {
                 let message = format!("how often skills were used cannot be written now: {}", error.message());
                 (message, vec![("code", Value::from(error.code().name()))])

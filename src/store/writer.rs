@@ -88,6 +88,8 @@ struct Queue {
     numbers: Numbers,
     /// When somebody who writes was last refused.
     refused_at: Option<Instant>,
+    /// When a commit last failed.
+    failed_at: Option<Instant>,
 }
 
 impl Queue {
@@ -328,6 +330,11 @@ impl Writer {
         if queue.waiting.len() >= CAPACITY { Some(Duration::ZERO) } else { queue.refused_at.map(|at| at.elapsed()) }
     }
 
+    /// How long ago a commit last failed.
+    pub fn last_failure(&self) -> Option<Duration> {
+        self.shared.lock().failed_at.map(|at| at.elapsed())
+    }
+
     /// `{"waiting", "requests", "refused", "not_waited_for", "commits", "failed_commits", "largest_group", "busy_turns", "emptied_logs"}`.
     pub fn stats(&self) -> Value {
         let queue = self.shared.lock();
@@ -496,7 +503,11 @@ impl Worker {
                 self.deferred.settle(Err(error));
                 return Turn::Busy;
             }
-            self.shared.lock().numbers.failed_commits += 1;
+            {
+                let mut queue = self.shared.lock();
+                queue.numbers.failed_commits += 1;
+                queue.failed_at = Some(Instant::now());
+            }
             self.deferred.settle(Err(error.clone()));
             return self.refuse_all(&error);
         }

@@ -61,8 +61,8 @@ class Library:
         """See `open`."""
         self._callbacks = CallbackThreads()
         # Kept as long as the library, whose threads call them until close returns.
-        self._on_event = _line_trampoline(on_event, self._callbacks) if on_event else None
-        self._on_log = _line_trampoline(on_log, self._callbacks) if on_log else None
+        self._on_event = _line_trampoline("on_event", on_event, self._callbacks)
+        self._on_log = _line_trampoline("on_log", on_log, self._callbacks)
         self._path = os.fspath(path)
         self._handle = LibraryHandle(self._open(options or {}), self._callbacks)
 
@@ -273,8 +273,8 @@ class Library:
     ) -> Result:
         """Runs a skill, or hands out the kept answer of an equal run. A run that fails is a Result that says so.
 
-        `version` 0 is the newest; `ttl_s` is how long the answer may be kept, `trace` comes back in the result and in
-        events. `timeout_ms` and the `max_...` bound this run instead of the skill's and the library's own limits, which
+        `version` 0 is the newest; `ttl_s` is how long the answer may be kept, `trace` comes back in events, and
+        as the result's `trace_id` if it is a W3C traceparent. `timeout_ms` and the `max_...` bound this run instead of the skill's and the library's own limits, which
         may be smaller; units and ranges are those of the options of the same names (room ``sandbox``). Ctrl-C is seen
         when the run ends; `submit` and `Task.wait` can be interrupted.
 
@@ -619,7 +619,14 @@ class Library:
         return _json.decode(self._blob(function, *arguments))
 
 
-def _line_trampoline(on_line: Callable[[dict[str, Any]], None], callbacks: CallbackThreads) -> Any:
+def _line_trampoline(
+    name: str, on_line: Optional[Callable[[dict[str, Any]], None]], callbacks: CallbackThreads
+) -> Any:
+    if on_line is None:
+        return None
+    if not callable(on_line):
+        raise from_status(E_INVALID, f"{name} must be callable, not {type(on_line).__name__}", path=name)
+
     def deliver(_: Optional[int], text: int, length: int) -> None:
         # An exception here goes to sys.unraisablehook: there is no caller to raise it to.
         with callbacks.entered():

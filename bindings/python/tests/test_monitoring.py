@@ -173,5 +173,8 @@ def test_wrong_options_say_what_is_right() -> None:
     for option, value, words in wrong:
         with pytest.raises(skillcache.InvalidArgumentError, match=words):
             skillcache.open(":memory:", {option: value})
+    for wrong_listener in (5, 0, ""):
+        with pytest.raises(skillcache.InvalidArgumentError, match="on_log must be callable"):
+            skillcache.open(":memory:", on_log=wrong_listener)  # type: ignore[arg-type]
     with pytest.raises(skillcache.InvalidArgumentError, match=r"memory\.report_interval_s"):
         skillcache.open(":memory:", {"memory.report_interval": 1})

@@ -100,7 +100,9 @@ fn is_in_a_row(before: &[u8], card: &[u8], after: &[u8]) -> bool {
 
 /// Whether a number here is a value of JSON, where a string has to take its place.
 fn is_of_json(before: &[u8], after: &[u8]) -> bool {
-    let is_in_an_array = || before.trim_ascii_start().first().is_some_and(|byte| b"[{".contains(byte));
+    // However many there are, the beginning is the same.
+    let start = &before[..before.len().min(64)];
+    let is_in_an_array = || start.trim_ascii_start().first().is_some_and(|byte| b"[{".contains(byte));
     let is_value = match before.trim_ascii_end() {
         [name @ .., b':'] => name.trim_ascii_end().ends_with(b"\""),
         [.., b'[' | b','] => is_in_an_array(),

@@ -134,6 +134,8 @@ fn alone(before: &[&[u8]], word: &[u8], after: &[&[u8]]) -> Name {
             }
         }
         _ if is("passwordless") => Name::Plain,
+        // The working folder, in every environment.
+        b"PWD" | b"OLDPWD" => Name::Plain,
         _ if within("credential") => Name::Loose,
         _ if is("authorization mnemonic cvv cvc") => Name::Strong,
         _ => strong_if(

@@ -80,11 +80,16 @@ pub fn mask_addresses(text: &str) -> Option<String> {
         };
         let start = before.trim_end_matches(is_part).len();
         // The user of a URL is none, and `a@b.dot(c)` multiplies matrices.
-        let is_of_url = before.trim_end_matches(is_of_user).ends_with("://");
+        let user =
+            before.chars().rev().take(LONGEST_USER).take_while(|c| is_of_user(*c)).map(char::len_utf8).sum::<usize>();
+        let is_of_url = before[..before.len() - user].ends_with("://");
         let is_address = start < host.start && !is_of_url && !text[host.end..].starts_with('(');
         is_address.then_some(start..host.end)
     })
 }
+
+/// No user of a URL has a longer name: who writes one for each of many addresses is not read again and again.
+const LONGEST_USER: usize = 256;
 
 fn is_of_user(c: char) -> bool {
     !" \t\r\n,;/?#@\\\"'<>`".contains(c)
