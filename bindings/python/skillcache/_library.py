@@ -273,10 +273,11 @@ class Library:
     ) -> Result:
         """Runs a skill, or hands out the kept answer of an equal run. A run that fails is a Result that says so.
 
-        `version` 0 is the newest; `ttl_s` is how long the answer may be kept. `trace` comes back in events, and as the
-        result's `trace_id` if it is a W3C traceparent. `timeout_ms` and the `max_...` bound this run instead of the skill's
-        and the library's own limits, which may be smaller; units and ranges are those of the options of the same names
-        (room ``sandbox``). Ctrl-C is seen when the run ends; `submit` and `Task.wait` can be interrupted.
+        `version` 0 is the newest; `ttl_s` is how long the answer may be kept. `trace` comes back in events, and as
+        the result's `trace_id` if it is a W3C traceparent. `timeout_ms` and the `max_...` bound this run instead of
+        the skill's and the library's own limits, which may be smaller; units and ranges are those of the options of
+        the same names (room ``sandbox``). Ctrl-C is seen when the run ends; `submit` and `Task.wait` can be
+        interrupted.
 
         Raises SkillNotFoundError, InvalidArgumentError, CacheOverflowError (``cache="required"``), CancelledError or
         ClosedError (`close` was called meanwhile).
