@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 
 use crate::cache::key;
@@ -57,8 +57,15 @@ pub struct Library {
     is_closed: AtomicBool,
     has_callback: bool,
     observer: Mutex<Observer>,
-    /// The threads that call the host: of events, of log lines.
-    listeners: Mutex<Vec<JoinHandle<()>>>,
+    listeners: Mutex<Listeners>,
+}
+
+/// The threads that call the host: of events, of log lines.
+#[derive(Debug, Default)]
+struct Listeners {
+    handles: Vec<JoinHandle<()>>,
+    /// Those of all that there ever were.
+    ids: Vec<ThreadId>,
 }
 
 impl fmt::Debug for Library {
@@ -129,7 +136,9 @@ impl Library {
         let thread = std::thread::Builder::new().name(name.to_owned());
         let started = with_signals_blocked(|| thread.spawn(deliver))
             .map_err(|error| Error::new(Code::Busy, format!("no thread for a callback: {error}")))?;
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(started);
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.ids.push(started.thread().id());
+        listeners.handles.push(started);
         Ok(())
     }
 
@@ -460,7 +469,7 @@ impl Library {
         if !self.is_closed.swap(true, Ordering::SeqCst) {
             self.shut_down();
         }
-        // Also of whoever comes second: a callback that closed its own library is on a thread that could not wait for itself.
+        // Whoever comes second, too: the first may have been a callback.
         self.join_listeners();
     }
 
@@ -484,15 +493,17 @@ impl Library {
         monitor.lines().into_iter().for_each(Ring::close);
     }
 
+    /// Not on the thread of one of them, which could not wait for itself, nor for another that waits for it: they end by themselves, and who
+    /// closes from elsewhere waits for them.
     fn join_listeners(&self) {
-        let own = |thread: &JoinHandle<()>| thread.thread().id() == std::thread::current().id();
-        let others: Vec<_> = {
+        let listeners = {
             let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-            let (own, others) = std::mem::take(&mut *listeners).into_iter().partition(own);
-            *listeners = own;
-            others
+            if listeners.ids.contains(&std::thread::current().id()) {
+                return;
+            }
+            std::mem::take(&mut listeners.handles)
         };
-        for listener in others {
+        for listener in listeners {
             let _ = listener.join();
         }
     }

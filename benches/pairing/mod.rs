@@ -93,6 +93,7 @@ fn difference(our: Duration, their: Duration) -> String {
 fn digits(ratio: f64) -> String {
     match ratio {
         ratio if ratio < 0.1 => format!("1/{:.0}", 1.0 / ratio),
+        ratio if (0.95..1.05).contains(&ratio) => format!("{ratio:.3}"),
         ratio => format!("{ratio:.2}"),
     }
 }

@@ -1,5 +1,6 @@
 /* What the library says of itself across the C door: lines, memory, curves, days, and which run is meant. */
 
+#define _DEFAULT_SOURCE
 #include "check.h"
 
 #include <pthread.h>
@@ -63,6 +64,44 @@ static void lines_come_to_a_callback_until_the_library_is_closed(void) {
     CHECK(strstr(lines.text, "\"kind\":\"skill_put\"") && strstr(events.text, "\"seq\":2"));
 }
 
+/* A callback that shuts its own library down, and is slow. */
+typedef struct {
+    skc_library *library;
+    int calls, is_closed, late;
+} closer;
+
+static void shut_down(void *user_data, const char *json, size_t len) {
+    closer *mine = user_data;
+    UNUSED(json);
+    UNUSED(len);
+    usleep(20000);
+    __atomic_add_fetch(&mine->calls, 1, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&mine->late, __atomic_load_n(&mine->is_closed, __ATOMIC_SEQ_CST), __ATOMIC_SEQ_CST);
+    skc_library *library = __atomic_load_n(&mine->library, __ATOMIC_SEQ_CST);
+    if (library) skc_library_shut_down(library);
+}
+
+static void no_callback_runs_after_closing(void) {
+    closer events = {NULL, 0, 0, 0}, lines = {NULL, 0, 0, 0};
+    skc_config *config = new_config();
+    OK(skc_config_on_event(config, shut_down, &events, NULL, &err));
+    OK(skc_config_on_log(config, shut_down, &lines, NULL, &err));
+    skc_library *library = NULL;
+    OK(skc_library_open(":memory:", config, &library, &err));
+    skc_config_free(config);
+    for (int i = 0; i < 20; i++)
+        OK(skc_library_report_memory(library, NULL, &err));
+    __atomic_store_n(&events.library, library, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&lines.library, library, __ATOMIC_SEQ_CST);
+    while (skc_library_report_memory(library, NULL, NULL) == SKC_OK)
+        usleep(1000);
+    OK(skc_library_close(library));
+    __atomic_store_n(&events.is_closed, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&lines.is_closed, 1, __ATOMIC_SEQ_CST);
+    usleep(200000);
+    CHECK(events.calls >= 20 && lines.calls >= 20 && events.late == 0 && lines.late == 0);
+}
+
 static void memory_curves_and_days_are_documents(void) {
     skc_library *library = open_memory();
     put(library, "one", "result = 1");
@@ -106,6 +145,7 @@ static void what_is_not_there_is_refused(void) {
 
 int main(void) {
     RUN_TEST(lines_come_to_a_callback_until_the_library_is_closed);
+    RUN_TEST(no_callback_runs_after_closing);
     RUN_TEST(memory_curves_and_days_are_documents);
     RUN_TEST(what_is_not_there_is_refused);
     return 0;
