@@ -19,8 +19,8 @@ use super::{Store, backup};
 use crate::error::{Code, Error, Result};
 use crate::skill::Skill;
 
-/// A connection for something long: one of its own to a file, for reading; the only one to a database in memory.
-enum Reader<'s> {
+/// A connection for reading: one of its own to a file for something long, or one of the pool's, as the only one to a database in memory is.
+pub(super) enum Reader<'s> {
     Own(Connection),
     Pooled(PooledConnection<'s, SqliteManager>),
 }

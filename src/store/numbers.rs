@@ -3,13 +3,11 @@
 //! Statistics are asked for just when something is wrong, so they never fail because of it: with a pool that has no connection left, a
 //! connection of their own is opened, and where the database does not answer at all, what only it knows is null.
 
-use std::ops::Deref;
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction};
 
-use super::connection::SqliteManager;
-use super::pool::PooledConnection;
+use super::keeping::Reader;
 use super::sqlite::translate;
 use super::usage::Lag;
 use super::writer::Writer;
@@ -32,22 +30,6 @@ struct Known {
     embeddings: Value,
     results: Value,
     lag: Lag,
-}
-
-enum Reader<'s> {
-    Pooled(PooledConnection<'s, SqliteManager>),
-    Own(Connection),
-}
-
-impl Deref for Reader<'_> {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        match self {
-            Reader::Pooled(connection) => connection,
-            Reader::Own(connection) => connection,
-        }
-    }
 }
 
 impl Store {

@@ -88,7 +88,7 @@ struct Queue {
     numbers: Numbers,
     /// When somebody who writes was last refused.
     refused_at: Option<Instant>,
-    /// When a commit last failed.
+    /// When a write, or a commit, last failed.
     failed_at: Option<Instant>,
 }
 
@@ -101,6 +101,14 @@ impl Queue {
         } else {
             self.numbers.not_waited_for += 1;
         }
+    }
+}
+
+impl Queue {
+    /// Counts a transaction that failed.
+    fn fail(&mut self) {
+        self.numbers.failed_commits += 1;
+        self.failed_at = Some(Instant::now());
     }
 }
 
@@ -263,7 +271,11 @@ impl Writer {
     ///
     /// [`Code::Busy`] if it could not begin within the pool's timeout: nothing was written then.
     pub fn write<T: Send + 'static>(&self, job: impl FnOnce(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
-        self.ask(true, self.patience, job).unwrap_or_else(|| Err(self.too_busy()))
+        let written = self.ask(true, self.patience, job).unwrap_or_else(|| Err(self.too_busy()));
+        if written.as_ref().is_err_and(|error| error.code() == Code::Database) {
+            self.shared.lock().failed_at = Some(Instant::now());
+        }
+        written
     }
 
     /// Has what may wait written now, and everything before it; says whether that was done within the time.
@@ -330,7 +342,7 @@ impl Writer {
         if queue.waiting.len() >= CAPACITY { Some(Duration::ZERO) } else { queue.refused_at.map(|at| at.elapsed()) }
     }
 
-    /// How long ago a commit last failed.
+    /// How long ago a write, or a commit, last failed.
     pub fn last_failure(&self) -> Option<Duration> {
         self.shared.lock().failed_at.map(|at| at.elapsed())
     }
@@ -503,11 +515,7 @@ impl Worker {
                 self.deferred.settle(Err(error));
                 return Turn::Busy;
             }
-            {
-                let mut queue = self.shared.lock();
-                queue.numbers.failed_commits += 1;
-                queue.failed_at = Some(Instant::now());
-            }
+            self.shared.lock().fail();
             self.deferred.settle(Err(error.clone()));
             return self.refuse_all(&error);
         }
@@ -564,8 +572,10 @@ impl Worker {
             self.log_is_dirty = true;
         }
         let mut queue = self.shared.lock();
-        queue.numbers.commits += u64::from(committed.is_ok());
-        queue.numbers.failed_commits += u64::from(committed.is_err());
+        match &committed {
+            Ok(()) => queue.numbers.commits += 1,
+            Err(_) => queue.fail(),
+        }
         drop(queue);
         self.deferred.settle(deferred.and(committed.clone()));
         for request in done {

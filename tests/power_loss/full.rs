@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
+use skillcache::json::Value;
 use skillcache::{Code, Data, Filter, Library, RunOptions, Skill};
 
 use super::faults::until_counted;
@@ -79,6 +80,9 @@ pub fn child(kind: &str, folder: &Path) {
     settle(&mut truths, &library).expect("nothing is lost");
     assert!(!library.list(&Filter::default()).expect("a list").is_empty());
     truths[0].put(&library).expect_err("still full");
+    let health = library.health().expect("open");
+    let store = health.get("components").and_then(|components| components.get("store")).expect("a component");
+    assert_eq!(store.get("status").and_then(Value::as_str), Some("degraded"), "{store:?}");
     settle(&mut truths, &library).expect("nothing is lost");
     make_room();
     until_counted(&library, 2);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -178,3 +180,31 @@ def test_wrong_options_say_what_is_right() -> None:
             skillcache.open(":memory:", on_log=wrong_listener)  # type: ignore[arg-type]
     with pytest.raises(skillcache.InvalidArgumentError, match=r"memory\.report_interval_s"):
         skillcache.open(":memory:", {"memory.report_interval": 1})
+
+
+HOLDER = """
+import sqlite3, sys
+held = sqlite3.connect(sys.argv[1], isolation_level=None)
+held.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_counts_that_are_lost_at_closing_are_said(tmp_path: Path) -> None:
+    path, events = tmp_path / "skills.db", list[dict[str, Any]]()
+    with skillcache.open(path, {"pool.timeout_ms": 3000}, on_event=events.append) as lib:
+        lib.put("one", "result = 1")
+        lib.run("one")
+        eventually(lambda: lib.stats()["store"]["usage_unwritten"] == 0)
+        holder = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert holder.stdout
+        holder.stdout.readline()
+        for _ in range(5):
+            lib.run("one")
+        lib.close()
+        holder.communicate()
+    lost = [event["fields"]["calls"] for event in events if event["kind"] == "usage_unwritten"]
+    assert lost == [5]
